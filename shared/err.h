@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a person will read when something is refused: the field it is about and one sentence. Floor 0.
 //
-// Functions that can fail for a reason worth telling return 0 or -errno and fill a trailing `struct err *`, which may be
-// NULL. The text is a sentence without a final full stop: what was wrong, what was found, what is allowed.
+// Functions that can fail for a reason worth telling return 0 or -errno and fill a trailing `struct err *`, which may
+// be NULL. The text is a sentence without a final full stop: what was wrong, what was found, what is allowed.
 #ifndef BRASS_SHARED_ERR_H
 #define BRASS_SHARED_ERR_H
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Netlink conversations with the kernel: one request, a dump, a batch of many, and a subscription. Floor 2.
 //
-// A request socket blocks only for the kernel's own work: rtnetlink and generic netlink answer inside sendmsg(2), so the
-// answer is there when the call returns. Requests and events use separate sockets. Messages are built by the caller with
-// libnl (nlmsg_alloc_simple, genlmsg_put, nla_put_*) and stay the caller's; sequence numbers and NLM_F_ACK are set here.
-// Errors carry the kernel's errno and, where it gave one, its extended-ack text (netlink(7), NETLINK_EXT_ACK).
+// A request socket blocks only for the kernel's own work: rtnetlink and generic netlink answer inside sendmsg(2), so
+// the answer is there when the call returns. Requests and events use separate sockets. Messages are built by the caller
+// with libnl (nlmsg_alloc_simple, genlmsg_put, nla_put_*) and stay the caller's; sequence numbers and NLM_F_ACK are set
+// here. Errors carry the kernel's errno and, where it gave one, its extended-ack text (netlink(7), NETLINK_EXT_ACK).
 #ifndef BRASS_SHARED_NETSOCK_H
 #define BRASS_SHARED_NETSOCK_H
 
@@ -26,7 +26,8 @@ DEFINE_CLEANUP(struct netsock *, netsock_free)
 // Looks up a generic netlink family by name. -ENOENT when the kernel has none (module not loaded).
 int netsock_genl_family(struct netsock *ns, const char *name, uint16_t *ret_id, struct err *err);
 
-// Sends one request and waits for its acknowledgement. Returns 0 or the kernel's -errno; err->text is the kernel's words.
+// Sends one request and waits for its acknowledgement. Returns 0 or the kernel's -errno; err->text is the kernel's
+// words.
 int netsock_transact(struct netsock *ns, struct nl_msg *msg, struct err *err);
 
 // Sends a dump request (NLM_F_DUMP is added) and calls each for every message of the answer; each returns 0 or -errno,
@@ -36,9 +37,9 @@ int netsock_transact(struct netsock *ns, struct nl_msg *msg, struct err *err);
 int netsock_dump(struct netsock *ns, struct nl_msg *msg, int (*each)(struct nlmsghdr *hdr, void *ctx),
 	void (*restart)(void *ctx), void *ctx, struct err *err);
 
-// A batch: messages are copied into buffers of 64 KiB, each sent by one sendmsg(2) with an acknowledgement asked for the
-// last message only; the kernel answers every refused message with its error, which is given back with the cookie that
-// came with it. The rest of the batch is carried out all the same.
+// A batch: messages are copied into buffers of 64 KiB, each sent by one sendmsg(2) with an acknowledgement asked for
+// the last message only; the kernel answers every refused message with its error, which is given back with the cookie
+// that came with it. The rest of the batch is carried out all the same.
 struct netsock_batch;
 typedef void (*netsock_refused_fn)(void *ctx, void *cookie, int error, const struct err *why);
 

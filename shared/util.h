@@ -14,11 +14,11 @@
 #define _cleanup_(f) __attribute__((cleanup(f)))
 
 // Makes the cleanup function `name##_cleanup` for a destructor that takes a pointer.
-#define DEFINE_CLEANUP(type, destroy)                                                                                  \
-	static inline void destroy##_cleanup(type *p)                                                                  \
-	{                                                                                                              \
-		if (*p)                                                                                                \
-			destroy(*p);                                                                                   \
+#define DEFINE_CLEANUP(type, destroy)                 \
+	static inline void destroy##_cleanup(type *p) \
+	{                                             \
+		if (*p)                               \
+			destroy(*p);                  \
 	}
 
 static inline void free_cleanup(void *p)
@@ -43,13 +43,13 @@ static inline void fclose_cleanup(FILE **f)
 #define _cleanup_fclose_ _cleanup_(fclose_cleanup)
 
 // Hands a pointer on and forgets it, so that the cleanup attribute leaves it alone.
-#define STEAL(p)                                                                                                       \
-	({                                                                                                             \
-		__typeof__(p) steal_ = (p);                                                                            \
-		(p) = NULL;                                                                                            \
-		steal_;                                                                                                \
+#define STEAL(p)                            \
+	({                                  \
+		__typeof__(p) steal_ = (p); \
+		(p) = NULL;                 \
+		steal_;                     \
 	})
 
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 #endif

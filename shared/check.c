@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "shared/check.h"
+
+#include "shared/util.h"
+
+#include <errno.h>
+
+static const struct field_choice kind_choices[] = {
+	{ "none", CHECK_NONE },
+	{ "tcp", CHECK_TCP },
+	{ "http", CHECK_HTTP },
+	{ NULL, 0 },
+};
+
+static const struct check_type *const types[] = {
+	[CHECK_TCP] = &check_tcp,
+	[CHECK_HTTP] = &check_http,
+};
+
+#define ARG(member) .offset = offsetof(struct check_args, member), .size = sizeof(((struct check_args *)NULL)->member)
+#define SPEC(member) .offset = offsetof(struct check_spec, member), .size = sizeof(((struct check_spec *)NULL)->member)
+
+static const struct field arg_rows[] = {
+	{ "method", FIELD_NAME, ARG(method), .def = "\"GET\"", .help = "HTTP method" },
+	{ "port", FIELD_UINT, ARG(port), .max = 65535, .def = "0", .help = "0: the backend's own" },
+	{ "path", FIELD_STRING, ARG(path), .def = "\"/\"", .help = "HTTP path" },
+	{ "host", FIELD_STRING, ARG(host), .help = "HTTP Host header; default: the address" },
+	{ "expect", FIELD_UINT, ARG(expect), .min = 100, .max = 599, .def = "200", .help = "HTTP status that passes" },
+};
+
+static const struct field_table arg_fields = {
+	"pulse's args",
+	arg_rows,
+	ARRAY_SIZE(arg_rows),
+	sizeof(struct check_args),
+	-1,
+};
+
+static const struct field spec_rows[] = {
+	{ "type", FIELD_CHOICE, SPEC(kind), .choices = kind_choices, .def = "\"tcp\"", .help = "kind of check" },
+	{ "interval", FIELD_DURATION, SPEC(interval_ms), .min = 100, .max = 86400000, .def = "\"1m\"",
+		.help = "time between two checks" },
+	{ "timeout", FIELD_DURATION, SPEC(timeout_ms), .min = 50, .max = 3600000, .def = "\"5s\"",
+		.help = "no answer after this is a failure" },
+	{ "args", FIELD_OBJECT, SPEC(args), .sub = &arg_fields, .def = "{}",
+		.help = "method, port, path, host, expect" },
+	{ "path", FIELD_STRING, SPEC(args.path), .hidden = true },
+};
+
+const struct field_table check_fields = {
+	"pulse",
+	spec_rows,
+	ARRAY_SIZE(spec_rows),
+	sizeof(struct check_spec),
+	offsetof(struct check_spec, set),
+};
+
+int check_start(const struct check_env *env, const struct check_spec *spec, const struct inet_endpoint *to,
+	check_done_fn done, void *ctx, struct check **ret)
+{
+	struct inet_endpoint target = *to;
+	struct check *check = NULL;
+
+	if (spec->kind == CHECK_NONE)
+		return -EINVAL;
+	if (spec->args.port)
+		target.port = (uint16_t)spec->args.port;
+	int rc = types[spec->kind]->start(env, spec, &target, &check);
+	if (rc)
+		return rc;
+	check->type = types[spec->kind];
+	check->done = done;
+	check->ctx = ctx;
+	*ret = check;
+	return 0;
+}
+
+void check_cancel(struct check *check)
+{
+	if (check)
+		check->type->cancel(check);
+}
+
+enum check_outcome check_outcome_of(int error)
+{
+	switch (error) {
+	case 0:
+		return CHECK_PASS;
+	case -ECONNREFUSED:
+	case -ECONNRESET:
+		return CHECK_REFUSED;
+	case -ETIMEDOUT:
+		return CHECK_TIMEOUT;
+	case -EHOSTUNREACH:
+	case -ENETUNREACH:
+	case -EHOSTDOWN:
+		return CHECK_UNREACHABLE;
+	default:
+		return CHECK_BROKEN;
+	}
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// One health check of one real server: described by a field table (GORB's "pulse"), run once by check_start. Floor 3.
+//
+// A kind is one file (check_tcp.c, check_http.c) and one row in check.c. When a check is over its callback gets a named
+// outcome and a sentence; who asks again, and what follows from it, is the caller's business.
+#ifndef BRASS_SHARED_CHECK_H
+#define BRASS_SHARED_CHECK_H
+
+#include "shared/clock.h"
+#include "shared/field.h"
+#include "shared/http_client.h"
+#include "shared/inet.h"
+
+#include <stdint.h>
+#include <uv.h>
+
+enum check_kind { CHECK_NONE, CHECK_TCP, CHECK_HTTP };
+
+enum check_outcome {
+	CHECK_PASS,
+	CHECK_REFUSED,     // the host answered that nobody listens
+	CHECK_TIMEOUT,     // no answer in time
+	CHECK_UNREACHABLE, // no route, no neighbour
+	CHECK_WRONG,       // an answer, but not the expected one
+	CHECK_BROKEN,      // the check itself could not be carried out
+};
+
+struct check_args {
+	char method[16];
+	uint32_t port; // 0: the backend's own
+	char path[256];
+	char host[128];  // Host header; "": the address
+	uint32_t expect; // HTTP status
+};
+
+struct check_spec {
+	uint64_t set;
+	int kind; // enum check_kind
+	msec_t interval_ms;
+	msec_t timeout_ms;
+	struct check_args args;
+};
+
+extern const struct field_table check_fields;
+
+// What a check runs on; outlives every check.
+struct check_env {
+	uv_loop_t *loop;
+	struct http_client *http;
+};
+
+typedef void (*check_done_fn)(void *ctx, enum check_outcome outcome, const char *reason);
+
+// A running check; each kind embeds it first in a struct of its own.
+struct check {
+	const struct check_type *type;
+	check_done_fn done;
+	void *ctx;
+	char what[INET_ENDPOINT_MAX + 32]; // "connect to 10.0.0.11:80", for reasons
+};
+
+struct check_type {
+	const char *name;
+	int (*start)(const struct check_env *env, const struct check_spec *spec, const struct inet_endpoint *to,
+		struct check **ret);
+	void (*cancel)(struct check *check); // ends it without a callback and frees it
+};
+
+// Starts one check of `to` (args.port overrides its port). done is called once, later, never from inside this call,
+// and the check is then gone. CHECK_NONE is not started: -EINVAL. Returns 0 or -errno.
+int check_start(const struct check_env *env, const struct check_spec *spec, const struct inet_endpoint *to,
+	check_done_fn done, void *ctx, struct check **ret);
+
+void check_cancel(struct check *check); // NULL is allowed
+
+// For the kinds: the outcome that an errno of connect(2) stands for.
+enum check_outcome check_outcome_of(int error);
+
+extern const struct check_type check_tcp, check_http;
+
+#endif

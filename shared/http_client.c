@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+// libcurl says which descriptors it wants watched and when it wants to be woken (curl_multi_socket_action(3)); each
+// descriptor gets one uv_poll_t, the time one uv_timer_t.
+#include "shared/http_client.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <string.h>
+
+struct http_client {
+	uv_loop_t *loop;
+	CURLM *multi;
+	uv_timer_t timer;
+	struct http_call *calls; // all running ones
+	bool closing;
+};
+
+struct http_call {
+	struct http_call *next, **link; // in client->calls
+	struct http_client *client;
+	CURL *easy;
+	struct curl_slist *headers;
+	http_done_fn done;
+	void *ctx;
+	size_t answer_max;
+	bool cut_answer, overflow;
+	char *body;
+	size_t len, room;
+	char error[CURL_ERROR_SIZE];
+};
+
+struct watch {
+	uv_poll_t poll;
+	struct http_client *client;
+	curl_socket_t fd;
+};
+
+static void call_free(struct http_call *call)
+{
+	if (call->easy) {
+		curl_multi_remove_handle(call->client->multi, call->easy);
+		curl_easy_cleanup(call->easy);
+	}
+	curl_slist_free_all(call->headers);
+	if (call->link) {
+		*call->link = call->next;
+		if (call->next)
+			call->next->link = call->link;
+	}
+	free(call->body);
+	free(call);
+}
+
+static int error_of(CURLcode code, long os_error)
+{
+	switch (code) {
+	case CURLE_OPERATION_TIMEDOUT:
+		return -ETIMEDOUT;
+	case CURLE_COULDNT_RESOLVE_HOST:
+		return -EHOSTUNREACH;
+	case CURLE_COULDNT_CONNECT:
+		return os_error ? -(int)os_error : -ECONNREFUSED;
+	case CURLE_OUT_OF_MEMORY:
+		return -ENOMEM;
+	default:
+		return -EIO;
+	}
+}
+
+static void read_address(CURL *easy, CURLINFO what, struct inet_addr *ret)
+{
+	char *text = NULL;
+
+	if (curl_easy_getinfo(easy, what, &text) == CURLE_OK && text && *text)
+		inet_addr_parse(text, ret);
+}
+
+static void finish(struct http_call *call, CURLcode code)
+{
+	struct http_answer answer = { .body = call->body ? call->body : "", .len = call->len };
+	long os_error = 0;
+
+	curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &answer.status);
+	curl_easy_getinfo(call->easy, CURLINFO_OS_ERRNO, &os_error);
+	read_address(call->easy, CURLINFO_LOCAL_IP, &answer.local);
+	read_address(call->easy, CURLINFO_PRIMARY_IP, &answer.peer);
+	if (call->overflow) {
+		answer.error = -EMSGSIZE;
+		answer.text = "the answer is too large";
+	} else if (code != CURLE_OK) {
+		answer.error = error_of(code, os_error);
+		answer.text = *call->error ? call->error : curl_easy_strerror(code);
+	}
+	// out of the list first: the callback may start or cancel others, or free the client
+	http_done_fn done = call->done;
+	void *ctx = call->ctx;
+
+	curl_multi_remove_handle(call->client->multi, call->easy);
+	if (call->next)
+		call->next->link = call->link;
+	*call->link = call->next;
+	call->link = NULL;
+	done(ctx, &answer);
+	curl_easy_cleanup(call->easy);
+	call->easy = NULL;
+	call_free(call);
+}
+
+static void collect(struct http_client *client)
+{
+	CURLMsg *message;
+	int left;
+
+	while (!client->closing && (message = curl_multi_info_read(client->multi, &left))) {
+		struct http_call *call = NULL;
+
+		if (message->msg != CURLMSG_DONE)
+			continue;
+		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&call);
+		finish(call, message->data.result);
+	}
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+	struct http_client *client = timer->data;
+	int running;
+
+	curl_multi_socket_action(client->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+	collect(client);
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+	struct watch *watch = poll->data;
+	struct http_client *client = watch->client;
+	int flags = 0, running;
+
+	if (status < 0)
+		flags = CURL_CSELECT_ERR;
+	if (events & UV_READABLE)
+		flags |= CURL_CSELECT_IN;
+	if (events & UV_WRITABLE)
+		flags |= CURL_CSELECT_OUT;
+	curl_multi_socket_action(client->multi, watch->fd, flags, &running);
+	collect(client);
+}
+
+static int set_timer(CURLM *multi, long ms, void *ctx)
+{
+	struct http_client *client = ctx;
+
+	(void)multi;
+	if (ms < 0 || client->closing)
+		uv_timer_stop(&client->timer);
+	else
+		uv_timer_start(&client->timer, on_timer, (uint64_t)ms, 0);
+	return 0;
+}
+
+static void watch_free(uv_handle_t *handle)
+{
+	free(handle->data);
+}
+
+static int set_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *socket_ctx)
+{
+	struct http_client *client = ctx;
+	struct watch *watch = socket_ctx;
+
+	(void)easy;
+	if (what == CURL_POLL_REMOVE) {
+		if (watch) {
+			curl_multi_assign(client->multi, fd, NULL);
+			uv_poll_stop(&watch->poll);
+			uv_close((uv_handle_t *)&watch->poll, watch_free);
+		}
+		return 0;
+	}
+	if (!watch) {
+		watch = calloc(1, sizeof(*watch));
+		if (!watch || uv_poll_init_socket(client->loop, &watch->poll, fd)) {
+			free(watch);
+			return -1;
+		}
+		watch->client = client;
+		watch->fd = fd;
+		watch->poll.data = watch;
+		curl_multi_assign(client->multi, fd, watch);
+	}
+	int events = (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
+
+	uv_poll_start(&watch->poll, events, on_poll);
+	return 0;
+}
+
+static size_t take_body(char *data, size_t size, size_t n, void *ctx)
+{
+	struct http_call *call = ctx;
+	size_t len = size * n, take = len;
+
+	if (call->len + take > call->answer_max) {
+		take = call->answer_max - call->len;
+		call->overflow = !call->cut_answer;
+		if (call->overflow)
+			return 0;
+	}
+	if (call->len + take + 1 > call->room) {
+		size_t room = 2 * call->room > call->len + take + 1 ? 2 * call->room : call->len + take + 1;
+		char *body = realloc(call->body, room);
+
+		if (!body)
+			return 0;
+		call->body = body;
+		call->room = room;
+	}
+	memcpy(call->body + call->len, data, take);
+	call->len += take;
+	call->body[call->len] = '\0';
+	return len;
+}
+
+int http_client_new(uv_loop_t *loop, struct http_client **ret, struct err *err)
+{
+	struct http_client *client = calloc(1, sizeof(*client));
+
+	if (!client || curl_global_init(CURL_GLOBAL_DEFAULT) || !(client->multi = curl_multi_init())) {
+		free(client);
+		return err_set(err, -ENOMEM, NULL, "cannot start the HTTP client");
+	}
+	client->loop = loop;
+	uv_timer_init(loop, &client->timer);
+	client->timer.data = client;
+	curl_multi_setopt(client->multi, CURLMOPT_SOCKETFUNCTION, set_socket);
+	curl_multi_setopt(client->multi, CURLMOPT_SOCKETDATA, client);
+	curl_multi_setopt(client->multi, CURLMOPT_TIMERFUNCTION, set_timer);
+	curl_multi_setopt(client->multi, CURLMOPT_TIMERDATA, client);
+	*ret = client;
+	return 0;
+}
+
+static void set_options(struct http_call *call, const struct http_request *request)
+{
+	CURL *easy = call->easy;
+
+	curl_easy_setopt(easy, CURLOPT_PRIVATE, call);
+	curl_easy_setopt(easy, CURLOPT_URL, request->url);
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(easy, CURLOPT_USERAGENT, "brass");
+	curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, call->error);
+	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)request->connect_timeout_ms);
+	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)request->timeout_ms);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_body);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, call);
+	if (strcmp(request->method, "HEAD") == 0)
+		curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
+	else
+		curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
+	if (request->body) {
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE, (long)request->body_len);
+		curl_easy_setopt(easy, CURLOPT_COPYPOSTFIELDS, request->body);
+	}
+	if (request->fresh_connection) {
+		curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
+		curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
+	}
+}
+
+int http_client_start(struct http_client *client, const struct http_request *request, http_done_fn done, void *ctx,
+	struct http_call **ret, struct err *err)
+{
+	struct http_call *call = calloc(1, sizeof(*call));
+
+	if (!call)
+		return err_set(err, -ENOMEM, NULL, "out of memory");
+	call->client = client;
+	call->done = done;
+	call->ctx = ctx;
+	call->answer_max = request->answer_max;
+	call->cut_answer = request->cut_answer;
+	call->easy = curl_easy_init();
+	if (!call->easy) {
+		call_free(call);
+		return err_set(err, -ENOMEM, NULL, "out of memory");
+	}
+	set_options(call, request);
+	if (request->body) {
+		call->headers = curl_slist_append(call->headers, "Content-Type: application/json");
+		call->headers = curl_slist_append(call->headers, "Expect:");
+	}
+	if (request->host_header) {
+		char line[300];
+
+		snprintf(line, sizeof(line), "Host: %s", request->host_header);
+		call->headers = curl_slist_append(call->headers, line);
+	}
+	curl_easy_setopt(call->easy, CURLOPT_HTTPHEADER, call->headers);
+	call->link = &client->calls;
+	call->next = client->calls;
+	if (call->next)
+		call->next->link = &call->next;
+	client->calls = call;
+	CURLMcode code = curl_multi_add_handle(client->multi, call->easy);
+	if (code != CURLM_OK) {
+		call_free(call);
+		return err_set(err, -EIO, NULL, "%s", curl_multi_strerror(code));
+	}
+	*ret = call;
+	return 0;
+}
+
+void http_call_cancel(struct http_call *call)
+{
+	if (call)
+		call_free(call);
+}
+
+static void client_closed(uv_handle_t *handle)
+{
+	free(handle->data);
+}
+
+void http_client_free(struct http_client *client)
+{
+	if (!client)
+		return;
+	client->closing = true;
+	while (client->calls)
+		call_free(client->calls);
+	curl_multi_cleanup(client->multi);
+	uv_close((uv_handle_t *)&client->timer, client_closed);
+	curl_global_cleanup();
+}

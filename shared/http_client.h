@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// HTTP requests on the event loop: libcurl's multi interface driven by libuv. Floor 1.
+//
+// Any number of requests at once; nothing blocks (DNS runs in libcurl's own threaded resolver). The answer is valid
+// only during the callback. A cancelled request's callback is never called.
+#ifndef BRASS_SHARED_HTTP_CLIENT_H
+#define BRASS_SHARED_HTTP_CLIENT_H
+
+#include "shared/clock.h"
+#include "shared/err.h"
+#include "shared/inet.h"
+#include "shared/util.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <uv.h>
+
+struct http_client;
+struct http_call;
+
+struct http_request {
+	const char *method; // "GET", "PUT", ...
+	const char *url;
+	const char *body; // JSON text or NULL
+	size_t body_len;
+	const char *host_header; // NULL: from the URL
+	msec_t connect_timeout_ms;
+	msec_t timeout_ms;     // for the whole exchange
+	size_t answer_max;     // bytes of body kept; more is an error unless cut_answer
+	bool cut_answer;       // a longer body is cut, not an error
+	bool fresh_connection; // neither reuse a connection nor keep it (health checks)
+};
+
+struct http_answer {
+	int error;        // 0, or -errno: -ETIMEDOUT, -ECONNREFUSED, -EHOSTUNREACH, -EMSGSIZE, -EIO
+	const char *text; // sentence for the error
+	long status;      // 0 without an answer
+	const char *body; // zero-terminated
+	size_t len;
+	struct inet_addr local, peer; // of the connection; not set when there was none
+};
+
+typedef void (*http_done_fn)(void *ctx, const struct http_answer *answer);
+
+int http_client_new(uv_loop_t *loop, struct http_client **ret, struct err *err);
+
+// Starts a request; the strings are copied. Returns 0 or -errno.
+int http_client_start(struct http_client *client, const struct http_request *request, http_done_fn done, void *ctx,
+	struct http_call **ret, struct err *err);
+
+// Ends a request without its callback. NULL is allowed. Not from inside its own callback.
+void http_call_cancel(struct http_call *call);
+
+// Cancels everything and closes its handles on the loop; the memory goes when the loop has run once more.
+void http_client_free(struct http_client *client);
+
+#endif
