@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "director/health.h"
+
+#include "shared/clock.h"
+#include "shared/http_client.h"
+#include "shared/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct health {
+	struct check_env env;
+	void (*changed)(void *ctx, struct backend *backend);
+	void *ctx;
+};
+
+// Lives until its timer is closed, which may be after its backend has gone.
+struct pulse {
+	struct health *health;
+	struct backend *backend;
+	struct check_spec spec; // as it was when the pulse began
+	struct check *check;    // running, or NULL
+	uv_timer_t timer;
+};
+
+int health_new(uv_loop_t *loop, void (*changed)(void *ctx, struct backend *backend), void *ctx, struct health **ret,
+	struct err *err)
+{
+	struct health *health = calloc(1, sizeof(*health));
+
+	if (!health)
+		return err_set(err, -ENOMEM, NULL, "out of memory");
+	health->env.loop = loop;
+	health->changed = changed;
+	health->ctx = ctx;
+	int rc = http_client_new(loop, &health->env.http, err);
+	if (rc) {
+		free(health);
+		return rc;
+	}
+	*ret = health;
+	return 0;
+}
+
+void health_free(struct health *health)
+{
+	if (!health)
+		return;
+	http_client_free(health->env.http);
+	free(health);
+}
+
+double health_ratio(const struct backend_health *health)
+{
+	return health->filled ? (double)health->passed / health->filled : 1.0;
+}
+
+bool health_record(struct backend_health *health, bool passed, const char *reason, msec_t now_ms)
+{
+	bool was_down = health->down, first = !health->since_ms;
+
+	if (health->filled == MODEL_HEALTH_RING)
+		health->passed = (uint8_t)(health->passed - health->results[health->next]);
+	else
+		health->filled++;
+	health->results[health->next] = passed;
+	health->passed = (uint8_t)(health->passed + passed);
+	health->next = (uint8_t)((health->next + 1) % MODEL_HEALTH_RING);
+	health->down = !passed;
+	snprintf(health->reason, sizeof(health->reason), "%s", reason);
+	if (first || health->down != was_down)
+		health->since_ms = now_ms;
+	return health->down != was_down;
+}
+
+static void on_result(void *ctx, enum check_outcome outcome, const char *reason)
+{
+	struct pulse *pulse = ctx;
+	struct backend *backend = pulse->backend;
+
+	pulse->check = NULL;
+	if (!health_record(&backend->health, outcome == CHECK_PASS, reason, clock_now_ms()))
+		return;
+	log_write(outcome == CHECK_PASS ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "%s/%s: %s: %s", backend->service->name,
+		backend->name, outcome == CHECK_PASS ? "down -> up" : "up -> down", reason);
+	pulse->health->changed(pulse->health->ctx, backend);
+}
+
+static void on_interval(uv_timer_t *timer)
+{
+	struct pulse *pulse = timer->data;
+	const struct inet_endpoint to = { pulse->backend->options.host, pulse->backend->options.port };
+
+	if (pulse->check)
+		return; // the last one still runs: a timeout longer than the interval
+	int rc = check_start(&pulse->health->env, &pulse->spec, &to, on_result, pulse, &pulse->check);
+	if (rc) {
+		char reason[120];
+
+		snprintf(reason, sizeof(reason), "cannot start the check: %s", strerror(-rc));
+		on_result(pulse, check_outcome_of(rc), reason);
+	}
+}
+
+static void pulse_closed(uv_handle_t *handle)
+{
+	free(handle->data);
+}
+
+void health_forget(struct backend *backend)
+{
+	struct pulse *pulse = backend->pulse;
+
+	if (!pulse)
+		return;
+	backend->pulse = NULL;
+	check_cancel(pulse->check);
+	uv_close((uv_handle_t *)&pulse->timer, pulse_closed);
+}
+
+int health_watch(struct health *health, struct backend *backend)
+{
+	const struct check_spec *spec = model_pulse(backend);
+	struct pulse *old = backend->pulse;
+	char names[64];
+
+	if (old && field_diff(&check_fields, spec, &old->spec, names, sizeof(names)) == 0)
+		return 0;
+	health_forget(backend);
+	if (spec->kind == CHECK_NONE) {
+		backend->health = (struct backend_health) { 0 };
+		return 0;
+	}
+	struct pulse *pulse = calloc(1, sizeof(*pulse));
+	if (!pulse)
+		return -ENOMEM;
+	pulse->health = health;
+	pulse->backend = backend;
+	pulse->spec = *spec;
+	backend->pulse = pulse;
+	uv_timer_init(health->env.loop, &pulse->timer);
+	pulse->timer.data = pulse;
+	uv_timer_start(&pulse->timer, on_interval, 0, (uint64_t)spec->interval_ms);
+	return 0;
+}

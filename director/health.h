@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pulses: each backend's check runs at its interval; a changed verdict is told to the owner. Never writes IPVS.
+// Floor 2.
+#ifndef BRASS_DIRECTOR_HEALTH_H
+#define BRASS_DIRECTOR_HEALTH_H
+
+#include "director/model.h"
+
+struct health;
+
+// changed is called when a backend's verdict (backend->health.down) has just changed.
+int health_new(uv_loop_t *loop, void (*changed)(void *ctx, struct backend *backend), void *ctx, struct health **ret,
+	struct err *err);
+void health_free(struct health *health);
+
+// Starts the backend's pulse, or starts it anew when its description changed. The first check runs at once.
+int health_watch(struct health *health, struct backend *backend);
+// Ends it; to be called before the backend goes.
+void health_forget(struct backend *backend);
+
+// One result into the ring; returns true when the verdict changed. Pure but for the log of the reason.
+bool health_record(struct backend_health *health, bool passed, const char *reason, msec_t now_ms);
+// Share of passed checks among the last 100, 1.0 when there was none (as GORB counts).
+double health_ratio(const struct backend_health *health);
+
+#endif

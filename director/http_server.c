@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: Apache-2.0
+// libmicrohttpd shows one epoll descriptor; when it is readable MHD_run does what there is to do. A prepare handle arms
+// MHD's own time-out before the loop sleeps. An answer to a held exchange resumes its connection, and MHD then calls
+// the access handler once more, which finds the answer ready.
+#include "director/http_server.h"
+
+#include "shared/log.h"
+#include "shared/util.h"
+
+#include <errno.h>
+#include <microhttpd.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define CONNECTION_MEMORY 16384 // bytes; bounds the header
+
+struct listener {
+	struct http_server *server;
+	struct MHD_Daemon *mhd;
+	uv_poll_t readable;
+};
+
+struct http_server {
+	uv_loop_t *loop;
+	struct http_server_options options;
+	struct listener *listeners;
+	size_t count;
+	uv_timer_t timeout;
+	uv_prepare_t prepare;
+	size_t open_handles;
+	bool closing;
+};
+
+// One request, from its first line to its last byte.
+struct request {
+	struct http_exchange exchange; // first: the handler's view
+	struct listener *listener;
+	struct MHD_Connection *connection;
+	char *body;
+	size_t room;
+	char path[1024];   // decoded, for exchange.path
+	char pieces[1024]; // the same, cut into segments
+	bool too_large, in_handler, held, suspended;
+	unsigned int status; // 0: no answer yet
+	char *answer;
+	size_t answer_len;
+	const char *allow;
+};
+
+static void run(struct listener *listener)
+{
+	MHD_run(listener->mhd);
+}
+
+static void run_all(struct http_server *server)
+{
+	for (size_t i = 0; i < server->count; i++)
+		run(&server->listeners[i]);
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+	(void)status, (void)events;
+	run(poll->data);
+}
+
+static void on_timeout(uv_timer_t *timer)
+{
+	run_all(timer->data);
+}
+
+static void before_sleep(uv_prepare_t *prepare)
+{
+	struct http_server *server = prepare->data;
+	uint64_t soonest = UINT64_MAX;
+
+	for (size_t i = 0; i < server->count; i++) {
+		MHD_UNSIGNED_LONG_LONG ms;
+
+		if (MHD_get_timeout(server->listeners[i].mhd, &ms) == MHD_YES && ms < soonest)
+			soonest = ms;
+	}
+	if (soonest == UINT64_MAX)
+		uv_timer_stop(&server->timeout);
+	else
+		uv_timer_start(&server->timeout, on_timeout, soonest, 0);
+}
+
+static enum MHD_Result queue_answer(struct request *request)
+{
+	struct MHD_Response *response =
+		MHD_create_response_from_buffer(request->answer_len, request->answer, MHD_RESPMEM_MUST_FREE);
+
+	if (!response)
+		return MHD_NO;
+	request->answer = NULL;
+	if (request->answer_len)
+		MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/json");
+	if (request->allow)
+		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, request->allow);
+	enum MHD_Result ret = MHD_queue_response(request->connection, request->status, response);
+
+	MHD_destroy_response(response);
+	return ret;
+}
+
+void http_answer(struct http_exchange *exchange, unsigned int status, json_t *json)
+{
+	struct request *request = container_of(exchange, struct request, exchange);
+
+	if (request->status) {
+		json_decref(json);
+		return; // answered before
+	}
+	request->status = status;
+	request->answer_len = 0;
+	if (json) {
+		char *text = json_dumps(json, JSON_INDENT(2));
+		size_t len = text ? strlen(text) : 0;
+
+		json_decref(json);
+		if (text) {
+			text[len] = '\n'; // over the final zero: MHD counts bytes
+			request->answer = text;
+			request->answer_len = len + 1;
+		}
+	}
+	if (request->suspended) {
+		request->suspended = false;
+		MHD_resume_connection(request->connection);
+		// MHD looks at resumed connections in its next run; the loop need not be readable for that
+		uv_timer_start(&request->listener->server->timeout, on_timeout, 0, 0);
+	}
+}
+
+void http_answer_error(struct http_exchange *exchange, unsigned int status, const struct err *err)
+{
+	json_t *json = json_pack("{s:s}", "error", err->text);
+
+	if (json && *err->field)
+		json_object_set_new(json, "field", json_string(err->field));
+	if (!json) // text from the kernel or the client that is not UTF-8
+		json = json_pack("{s:s}", "error", "the request was refused");
+	http_answer(exchange, status, json);
+}
+
+static void answer_text(struct request *request, unsigned int status, const char *text)
+{
+	struct err err = { 0 };
+
+	err_set(&err, 0, NULL, "%s", text);
+	http_answer_error(&request->exchange, status, &err);
+}
+
+void http_hold(struct http_exchange *exchange, void (*on_gone)(void *hold_ctx), void *hold_ctx)
+{
+	struct request *request = container_of(exchange, struct request, exchange);
+
+	exchange->on_gone = on_gone;
+	exchange->hold_ctx = hold_ctx;
+	request->held = true;
+}
+
+const char *http_query(const struct http_exchange *exchange, const char *name)
+{
+	const struct request *request = container_of(exchange, struct request, exchange);
+
+	return MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, name);
+}
+
+// --- routing ---
+
+static int cut_path(struct request *request, const char *url)
+{
+	struct http_exchange *exchange = &request->exchange;
+	size_t len = strlen(url);
+
+	if (len >= sizeof(request->path))
+		return -ENAMETOOLONG;
+	memcpy(request->path, url, len + 1);
+	memcpy(request->pieces, url, len + 1);
+	exchange->path = request->path;
+	char *rest = request->pieces, *piece;
+	while ((piece = strsep(&rest, "/"))) {
+		if (!*piece)
+			continue;
+		if (exchange->segment_count == HTTP_SEGMENTS_MAX)
+			return -ENOENT;
+		exchange->segments[exchange->segment_count++] = piece;
+	}
+	return 0;
+}
+
+static bool matches(const struct http_exchange *exchange, const char *pattern)
+{
+	for (size_t i = 0; i < exchange->segment_count; i++) {
+		size_t len = strcspn(++pattern, "/");
+
+		if (!len)
+			return false;
+		if (*pattern != '*' &&
+			(strncmp(pattern, exchange->segments[i], len) != 0 || exchange->segments[i][len]))
+			return false;
+		pattern += len;
+	}
+	return !*pattern;
+}
+
+static void add_allowed(char *allow, size_t size, const char *method)
+{
+	size_t n = strlen(allow);
+
+	snprintf(allow + n, size - n, "%s%s", n ? ", " : "", method);
+}
+
+static void route(struct request *request)
+{
+	const struct http_server_options *options = &request->listener->server->options;
+	struct http_exchange *exchange = &request->exchange;
+	char allow[64] = "";
+
+	if (request->too_large) {
+		struct err err = { 0 };
+
+		err_set(&err, 0, NULL, "the body is larger than %zu bytes", options->body_max);
+		http_answer_error(exchange, MHD_HTTP_CONTENT_TOO_LARGE, &err);
+		return;
+	}
+	for (size_t i = 0; i < options->route_count; i++) {
+		const struct http_route *r = &options->routes[i];
+
+		if (!matches(exchange, r->pattern))
+			continue;
+		if (strcmp(r->method, exchange->method) == 0 ||
+			(strcmp(exchange->method, "HEAD") == 0 && strcmp(r->method, "GET") == 0)) {
+			r->handler(options->ctx, exchange);
+			return;
+		}
+		add_allowed(allow, sizeof(allow), r->method);
+	}
+	if (!*allow) {
+		answer_text(request, MHD_HTTP_NOT_FOUND,
+			"there is nothing at this path; see GET /service, /agent, /status");
+		return;
+	}
+	struct err err = { 0 };
+
+	err_set(&err, 0, NULL, "method %.16s is not allowed here, allowed are %s", exchange->method, allow);
+	http_answer_error(exchange, MHD_HTTP_METHOD_NOT_ALLOWED, &err);
+	// the header wants a text that lives as long as the response is being made
+	request->allow = strdup(allow);
+}
+
+// --- libmicrohttpd's side ---
+
+static void read_peer(struct request *request)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+	struct inet_endpoint peer = { 0 };
+
+	if (info && info->client_addr && inet_endpoint_from_sockaddr(info->client_addr, &peer) == 0)
+		request->exchange.peer = peer.addr;
+}
+
+static enum MHD_Result take_body(struct request *request, const char *data, size_t *size)
+{
+	struct http_exchange *exchange = &request->exchange;
+	size_t need = exchange->body_len + *size + 1;
+
+	if (need > request->listener->server->options.body_max + 1) {
+		request->too_large = true; // read on and forget, so that the client can read our answer
+		*size = 0;
+		return MHD_YES;
+	}
+	if (need > request->room) {
+		size_t room = need < 1024 ? 1024 : 2 * need;
+		char *body = realloc(request->body, room);
+
+		if (!body)
+			return MHD_NO;
+		request->body = body;
+		request->room = room;
+	}
+	memcpy(request->body + exchange->body_len, data, *size);
+	exchange->body_len += *size;
+	request->body[exchange->body_len] = '\0';
+	*size = 0;
+	return MHD_YES;
+}
+
+static enum MHD_Result on_access(void *cls, struct MHD_Connection *connection, const char *url, const char *method,
+	const char *version, const char *data, size_t *size, void **ctx)
+{
+	struct listener *listener = cls;
+	struct request *request = *ctx;
+
+	(void)version;
+	if (!request) {
+		request = calloc(1, sizeof(*request));
+		if (!request)
+			return MHD_NO;
+		request->listener = listener;
+		request->connection = connection;
+		*ctx = request;
+		return MHD_YES;
+	}
+	if (*size)
+		return take_body(request, data, size);
+	if (!request->status && !request->held) {
+		struct http_exchange *exchange = &request->exchange;
+
+		exchange->method = method;
+		exchange->body = request->body ? request->body : "";
+		read_peer(request);
+		int rc = cut_path(request, url);
+		if (rc == -ENAMETOOLONG)
+			answer_text(request, MHD_HTTP_URI_TOO_LONG, "the path is too long");
+		else if (rc)
+			answer_text(request, MHD_HTTP_NOT_FOUND, "there is nothing at this path");
+		else
+			route(request);
+	}
+	if (request->status)
+		return queue_answer(request);
+	if (!request->held)
+		return MHD_NO; // a handler without an answer: a bug; the connection is closed
+	request->suspended = true;
+	MHD_suspend_connection(connection);
+	return MHD_YES;
+}
+
+static void on_completed(void *cls, struct MHD_Connection *connection, void **ctx, enum MHD_RequestTerminationCode why)
+{
+	struct request *request = *ctx;
+
+	(void)cls, (void)connection, (void)why;
+	if (!request)
+		return;
+	*ctx = NULL;
+	if (request->held && !request->status && request->exchange.on_gone)
+		request->exchange.on_gone(request->exchange.hold_ctx);
+	free(request->body);
+	free(request->answer);
+	free((char *)(uintptr_t)request->allow);
+	free(request);
+}
+
+static void on_mhd_log(void *cls, const char *fmt, va_list args) __attribute__((format(printf, 2, 0)));
+static void on_mhd_log(void *cls, const char *fmt, va_list args)
+{
+	char line[256];
+
+	(void)cls;
+	vsnprintf(line, sizeof(line), fmt, args);
+	log_debug("http: %s", line);
+}
+
+static int listen_on(const struct inet_endpoint *endpoint, struct err *err)
+{
+	struct sockaddr_storage sa;
+	char text[INET_ENDPOINT_MAX];
+	socklen_t len = inet_endpoint_to_sockaddr(endpoint, &sa);
+	int one = 1, fd = socket(sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd >= 0) {
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+		if (sa.ss_family == AF_INET6)
+			setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+		if (bind(fd, (struct sockaddr *)&sa, len) == 0 && listen(fd, 1024) == 0)
+			return fd;
+	}
+	int rc = -errno;
+
+	if (fd >= 0)
+		close(fd);
+	return err_set(
+		err, rc, "listen", "cannot listen on %s: %s", inet_endpoint_format(endpoint, text), strerror(-rc));
+}
+
+static int start_listener(struct http_server *server, const struct inet_endpoint *endpoint, struct err *err)
+{
+	struct listener *listener = &server->listeners[server->count];
+	int fd = listen_on(endpoint, err);
+
+	if (fd < 0)
+		return fd;
+	listener->server = server;
+	listener->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
+		on_access, listener, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
+		MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_CONNECTION_LIMIT, HTTP_CONNECTIONS_MAX,
+		MHD_OPTION_CONNECTION_TIMEOUT, HTTP_IDLE_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+		(size_t)CONNECTION_MEMORY, MHD_OPTION_END);
+	if (!listener->mhd) {
+		close(fd);
+		return err_set(err, -EIO, "listen", "cannot start the HTTP server");
+	}
+	const union MHD_DaemonInfo *info = MHD_get_daemon_info(listener->mhd, MHD_DAEMON_INFO_EPOLL_FD);
+	uv_poll_init(server->loop, &listener->readable, info->epoll_fd);
+	listener->readable.data = listener;
+	uv_poll_start(&listener->readable, UV_READABLE, on_readable);
+	server->count++;
+	return 0;
+}
+
+static void handle_closed(uv_handle_t *handle)
+{
+	struct http_server *server = handle->data;
+
+	if (--server->open_handles)
+		return;
+	free(server->listeners);
+	free(server);
+}
+
+static void poll_closed(uv_handle_t *handle)
+{
+	handle->data = ((struct listener *)handle->data)->server;
+	handle_closed(handle);
+}
+
+void http_server_free(struct http_server *server)
+{
+	if (!server || server->closing)
+		return;
+	server->closing = true;
+	uv_prepare_stop(&server->prepare);
+	server->open_handles = 2 + server->count;
+	for (size_t i = 0; i < server->count; i++) {
+		uv_poll_stop(&server->listeners[i].readable);
+		uv_close((uv_handle_t *)&server->listeners[i].readable, poll_closed);
+		MHD_stop_daemon(server->listeners[i].mhd);
+	}
+	uv_close((uv_handle_t *)&server->timeout, handle_closed);
+	uv_close((uv_handle_t *)&server->prepare, handle_closed);
+}
+
+int http_server_new(
+	uv_loop_t *loop, const struct http_server_options *options, struct http_server **ret, struct err *err)
+{
+	struct http_server *server = calloc(1, sizeof(*server));
+
+	if (!server || !(server->listeners = calloc(options->listen_count, sizeof(*server->listeners)))) {
+		free(server);
+		return err_set(err, -ENOMEM, NULL, "out of memory");
+	}
+	server->loop = loop;
+	server->options = *options;
+	uv_timer_init(loop, &server->timeout);
+	uv_prepare_init(loop, &server->prepare);
+	server->timeout.data = server->prepare.data = server;
+	for (size_t i = 0; i < options->listen_count; i++) {
+		int rc = start_listener(server, &options->listen[i], err);
+
+		if (rc) {
+			http_server_free(server);
+			return rc;
+		}
+	}
+	uv_prepare_start(&server->prepare, before_sleep);
+	*ret = server;
+	return 0;
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// The REST server: libmicrohttpd in external-epoll mode on the event loop, a route table above it. Floor 4.
+//
+// A handler gets the whole request (body bounded) and answers it with http_answer, at once or later: one that is held
+// (http_hold) stays suspended, without using the loop, until http_answer or until the client goes, which on_gone tells.
+#ifndef BRASS_DIRECTOR_HTTP_SERVER_H
+#define BRASS_DIRECTOR_HTTP_SERVER_H
+
+#include "shared/clock.h"
+#include "shared/err.h"
+#include "shared/inet.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <uv.h>
+
+#define HTTP_SEGMENTS_MAX 4
+#define HTTP_CONNECTIONS_MAX 20000u
+#define HTTP_IDLE_TIMEOUT_S 75u
+
+struct http_server;
+
+struct http_exchange {
+	const char *method;
+	const char *path; // decoded
+	// path cut at its slashes, decoded: "service", "web", "web-1"
+	const char *segments[HTTP_SEGMENTS_MAX];
+	size_t segment_count;
+	const char *body; // zero-terminated
+	size_t body_len;
+	struct inet_addr peer;
+	// of a held exchange: set by the handler
+	void *hold_ctx;
+	void (*on_gone)(void *hold_ctx); // the client went away, or the server closes
+};
+
+// Routes: method and pattern ("/service/*/*", a star is one segment). First match wins; a path that matches with
+// another method only is answered 405 with Allow.
+typedef void (*http_handler)(void *ctx, struct http_exchange *exchange);
+struct http_route {
+	const char *method, *pattern;
+	http_handler handler;
+};
+
+struct http_server_options {
+	const struct inet_endpoint *listen;
+	size_t listen_count;
+	size_t body_max; // bytes
+	const struct http_route *routes;
+	size_t route_count;
+	void *ctx; // for handlers
+};
+
+// Starts to listen. -EADDRINUSE, -EACCES, -EADDRNOTAVAIL with a sentence.
+int http_server_new(
+	uv_loop_t *loop, const struct http_server_options *options, struct http_server **ret, struct err *err);
+// Closes connections and handles; the memory goes when the loop has run once more.
+void http_server_free(struct http_server *server);
+
+// The value of ?name=, NULL when absent; valid as long as the exchange.
+const char *http_query(const struct http_exchange *exchange, const char *name);
+
+// Answers. json may be NULL (empty body); its reference is taken over. extra_header/value may be NULL.
+void http_answer(struct http_exchange *exchange, unsigned int status, json_t *json);
+// {"error": ..., "field": ...}
+void http_answer_error(struct http_exchange *exchange, unsigned int status, const struct err *err);
+
+// Suspends: the handler may return without an answer.
+void http_hold(struct http_exchange *exchange, void (*on_gone)(void *hold_ctx), void *hold_ctx);
+
+#endif
