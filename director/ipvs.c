@@ -370,6 +370,28 @@ int ipvs_dump_dests(
 	return 0;
 }
 
+static int take_service(struct nlmsghdr *hdr, void *ctx)
+{
+	struct nlattr *attrs[IPVS_CMD_ATTR_MAX + 1];
+
+	if (genlmsg_parse(hdr, 0, attrs, IPVS_CMD_ATTR_MAX, NULL) < 0)
+		return -EBADMSG;
+	return read_service(attrs[IPVS_CMD_ATTR_SERVICE], ctx);
+}
+
+int ipvs_get_service(struct ipvs *ipvs, const struct ipvs_key *key, struct ipvs_service *ret, struct err *err)
+{
+	const struct ipvs_service service = { .key = *key };
+	struct nl_msg *msg = service_message(ipvs, IPVS_CMD_GET_SERVICE, &service, false);
+	struct ipvs_service found = { 0 };
+	int rc = msg ? netsock_get(ipvs->sock, msg, take_service, &found, err) : -ENOMEM;
+
+	nlmsg_free(msg);
+	if (!rc)
+		*ret = found;
+	return rc;
+}
+
 // --- life cycle and comparison ---
 
 static void on_refused(void *ctx, void *cookie, int error, const struct err *why)

@@ -59,6 +59,9 @@ int ipvs_dump_services(struct ipvs *ipvs, struct ipvs_service **ret, size_t *ret
 int ipvs_dump_dests(
 	struct ipvs *ipvs, const struct ipvs_key *key, struct ipvs_dest **ret, size_t *ret_count, struct err *err);
 
+// One service with its counters. -ESRCH when the kernel does not have it.
+int ipvs_get_service(struct ipvs *ipvs, const struct ipvs_key *key, struct ipvs_service *ret, struct err *err);
+
 enum ipvs_verb { IPVS_ADD, IPVS_SET, IPVS_DEL };
 
 // Queue one change. cookie comes back with a refusal. 0 or -errno of the socket.

@@ -95,6 +95,7 @@ struct agent {
 	uint32_t revision;             // grows with every change that this agent should hear of
 	struct protocol_report report; // the last one, owned
 	struct backend *backends;      // by agent_next
+	void *waiter;                  // its held request, owned by api_agent.c
 };
 
 struct model {

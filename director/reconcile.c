@@ -27,7 +27,6 @@ struct known {
 struct reconcile {
 	struct ipvs *ipvs;
 	struct known *known;
-	msec_t services_ms; // when the services' own counters were last read
 	// of the batch under way
 	int refused; // first -errno, 0 when all was taken
 	struct err why;
@@ -130,8 +129,22 @@ static int observe_dests(struct reconcile *r, struct known *known, struct err *e
 	return 0;
 }
 
-// Reads all services, and the destinations of all of them or of one.
-static int observe(struct reconcile *r, const struct ipvs_key *only, struct err *err)
+// Looks at one service again.
+static int observe_one(struct reconcile *r, const struct ipvs_key *key, struct err *err)
+{
+	struct ipvs_service service;
+	int rc = ipvs_get_service(r->ipvs, key, &service, err);
+
+	if (find(r, key))
+		forget(r, find(r, key));
+	if (rc)
+		return rc == -ESRCH ? 0 : rc;
+	struct known *known = add(r, &service);
+
+	return known ? observe_dests(r, known, err) : err_set(err, -ENOMEM, NULL, "out of memory");
+}
+
+int reconcile_observe(struct reconcile *r, struct err *err)
 {
 	_cleanup_free_ struct ipvs_service *services = NULL;
 	size_t count = 0;
@@ -139,23 +152,13 @@ static int observe(struct reconcile *r, const struct ipvs_key *only, struct err 
 
 	if (rc)
 		return rc;
-	if (!only)
-		forget_all(r);
-	else if (find(r, only))
-		forget(r, find(r, only));
+	forget_all(r);
 	for (size_t i = 0; i < count && !rc; i++) {
-		if (only && ipvs_key_cmp(&services[i].key, only) != 0)
-			continue;
 		struct known *known = add(r, &services[i]);
 
 		rc = known ? observe_dests(r, known, err) : err_set(err, -ENOMEM, NULL, "out of memory");
 	}
 	return rc;
-}
-
-int reconcile_observe(struct reconcile *r, struct err *err)
-{
-	return observe(r, NULL, err);
 }
 
 struct pass {
@@ -215,7 +218,7 @@ static int run_pass(struct reconcile *r, const struct service *service, int *ret
 	free(known->dests);
 	known->dests = STEAL(dests);
 	known->count = count;
-	known->stats_ms = r->services_ms = 0;
+	known->stats_ms = 0;
 	return 0;
 }
 
@@ -236,7 +239,7 @@ int reconcile_service(struct reconcile *r, const struct service *service, struct
 	if (rc || !refused)
 		return rc;
 	const struct err why = r->why;
-	rc = observe(r, &key, err);
+	rc = observe_one(r, &key, err);
 	if (!rc && picture_was_wrong(refused, knew)) {
 		char text[IPVS_KEY_MAX];
 
@@ -246,7 +249,7 @@ int reconcile_service(struct reconcile *r, const struct service *service, struct
 		if (!rc && !refused)
 			return 0;
 		if (!rc)
-			observe(r, &key, NULL);
+			observe_one(r, &key, NULL);
 	}
 	if (rc)
 		return rc;
@@ -310,29 +313,12 @@ int reconcile_stats(struct reconcile *r, const struct ipvs_key *key, msec_t max_
 	return 0;
 }
 
-int reconcile_service_stats(
-	struct reconcile *r, const struct ipvs_key *key, msec_t max_age_ms, struct ipvs_stats *ret, struct err *err)
+void reconcile_service_stats(struct reconcile *r, const struct ipvs_key *key, struct ipvs_stats *ret)
 {
-	msec_t now = clock_now_ms();
+	struct ipvs_service service = { 0 };
 
-	if (!r->services_ms || now - r->services_ms > max_age_ms) {
-		_cleanup_free_ struct ipvs_service *services = NULL;
-		size_t count = 0;
-		int rc = ipvs_dump_services(r->ipvs, &services, &count, err);
-
-		if (rc)
-			return rc;
-		for (size_t i = 0; i < count; i++) {
-			struct known *known = find(r, &services[i].key);
-
-			if (known)
-				known->service.stats = services[i].stats;
-		}
-		r->services_ms = now;
-	}
-	const struct known *known = find(r, key);
-	*ret = known ? known->service.stats : (struct ipvs_stats) { 0 };
-	return 0;
+	ipvs_get_service(r->ipvs, key, &service, NULL);
+	*ret = service.stats;
 }
 
 void reconcile_each(

@@ -34,9 +34,8 @@ bool reconcile_knows(const struct reconcile *r, const struct ipvs_key *key);
 // and valid until the next call for this service.
 int reconcile_stats(struct reconcile *r, const struct ipvs_key *key, msec_t max_age_ms, const struct ipvs_dest **ret,
 	size_t *ret_count, struct err *err);
-// The service's own counters; they come from a dump of all services.
-int reconcile_service_stats(
-	struct reconcile *r, const struct ipvs_key *key, msec_t max_age_ms, struct ipvs_stats *ret, struct err *err);
+// The service's own counters, as they are now; zeros when the kernel does not have it.
+void reconcile_service_stats(struct reconcile *r, const struct ipvs_key *key, struct ipvs_stats *ret);
 
 // Walks what the kernel holds: each(ctx, key, number of destinations).
 void reconcile_each(

@@ -58,12 +58,6 @@ static void touch_agent(struct state *state, struct agent *agent)
 		state->agent_changed(state->ctx, agent);
 }
 
-static void leases_changed(struct state *state)
-{
-	if (state->leases_changed)
-		state->leases_changed(state->ctx);
-}
-
 // --- agents' backends: a function of (report, services) ---
 
 static bool names_service(const struct agent *agent, const char *service)
@@ -568,7 +562,8 @@ int state_report(
 				reconcile_or_log(state, b->service);
 		touch_agent(state, agent);
 	}
-	leases_changed(state);
+	if (state->lease_due)
+		state->lease_due(state->ctx, agent->deadline_ms);
 	*ret = agent;
 	return 0;
 }
@@ -595,7 +590,6 @@ int state_leave(struct state *state, struct agent *agent, struct err *err)
 	if (state->agent_gone)
 		state->agent_gone(state->ctx, agent);
 	model_remove_agent(&state->model, agent);
-	leases_changed(state);
 	return 0;
 }
 

@@ -31,8 +31,8 @@ struct state {
 	void (*agent_changed)(void *ctx, struct agent *agent);
 	// an agent is about to go
 	void (*agent_gone)(void *ctx, struct agent *agent);
-	// deadlines of leases have changed
-	void (*leases_changed)(void *ctx);
+	// there is a new deadline at due_ms (monotonic); the others have not come nearer
+	void (*lease_due)(void *ctx, msec_t due_ms);
 	void *ctx;
 };
 

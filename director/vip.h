@@ -14,6 +14,7 @@
 
 #include "shared/err.h"
 #include "shared/inet.h"
+#include "shared/util.h"
 
 #include <stdbool.h>
 #include <uv.h>
@@ -24,6 +25,7 @@ struct vip;
 // someone else's business, nothing is added and nothing announced.
 int vip_new(uv_loop_t *loop, const char *device, struct vip **ret, struct err *err);
 void vip_free(struct vip *vip); // addresses stay
+DEFINE_CLEANUP(struct vip *, vip_free)
 
 // One more service uses the address. owned_before: the store says that we made it in an earlier run.
 // *ret_owned: it is ours to remove.

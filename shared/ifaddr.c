@@ -13,7 +13,7 @@
 #endif
 
 struct gather {
-	struct ifaddr *items;
+	struct ifaddress *items;
 	size_t count, room;
 };
 
@@ -27,7 +27,7 @@ static int take(struct nlmsghdr *hdr, void *ctx)
 	struct gather *gather = ctx;
 	struct nlattr *attrs[IFA_PROTO + 1];
 	const struct ifaddrmsg *msg = nlmsg_data(hdr);
-	struct ifaddr addr = { 0 };
+	struct ifaddress addr = { 0 };
 
 	if (hdr->nlmsg_type != RTM_NEWADDR || nlmsg_parse(hdr, sizeof(*msg), attrs, IFA_PROTO, NULL) < 0)
 		return -EBADMSG;
@@ -44,7 +44,7 @@ static int take(struct nlmsghdr *hdr, void *ctx)
 	addr.proto = attrs[IFA_PROTO] ? nla_get_u8(attrs[IFA_PROTO]) : 0;
 	if (gather->count == gather->room) {
 		size_t room = gather->room ? 2 * gather->room : 32;
-		struct ifaddr *items = reallocarray(gather->items, room, sizeof(*items));
+		struct ifaddress *items = reallocarray(gather->items, room, sizeof(*items));
 
 		if (!items)
 			return -ENOMEM;
@@ -55,7 +55,7 @@ static int take(struct nlmsghdr *hdr, void *ctx)
 	return 0;
 }
 
-int ifaddr_cmp(const struct ifaddr *a, const struct ifaddr *b)
+int ifaddr_cmp(const struct ifaddress *a, const struct ifaddress *b)
 {
 	int order = inet_addr_cmp(&a->prefix.addr, &b->prefix.addr);
 
@@ -69,7 +69,7 @@ static int compare(const void *a, const void *b)
 	return ifaddr_cmp(a, b);
 }
 
-int ifaddr_dump(struct netsock *ns, struct ifaddr **ret, size_t *ret_count, struct err *err)
+int ifaddr_dump(struct netsock *ns, struct ifaddress **ret, size_t *ret_count, struct err *err)
 {
 	struct nl_msg *msg = nlmsg_alloc_simple(RTM_GETADDR, 0);
 	const struct ifaddrmsg head = { .ifa_family = AF_UNSPEC };

@@ -17,7 +17,7 @@
 
 #define IFADDR_PROTO_BRASS 0xb5
 
-struct ifaddr {
+struct ifaddress {
 	struct inet_prefix prefix;
 	int ifindex;
 	uint8_t scope;  // RT_SCOPE_*
@@ -26,7 +26,7 @@ struct ifaddr {
 };
 
 // All addresses of both families in a new array, sorted by ifaddr_cmp.
-int ifaddr_dump(struct netsock *ns, struct ifaddr **ret, size_t *ret_count, struct err *err);
+int ifaddr_dump(struct netsock *ns, struct ifaddress **ret, size_t *ret_count, struct err *err);
 
 // -EEXIST when the device already has it.
 int ifaddr_add(struct netsock *ns, int ifindex, const struct inet_prefix *prefix, struct err *err);
@@ -34,6 +34,6 @@ int ifaddr_add(struct netsock *ns, int ifindex, const struct inet_prefix *prefix
 int ifaddr_del(struct netsock *ns, int ifindex, const struct inet_prefix *prefix, struct err *err);
 
 // By address, length, device.
-int ifaddr_cmp(const struct ifaddr *a, const struct ifaddr *b);
+int ifaddr_cmp(const struct ifaddress *a, const struct ifaddress *b);
 
 #endif

@@ -124,9 +124,11 @@ static void number(struct netsock *ns, struct nlmsghdr *hdr, int flags)
 	hdr->nlmsg_flags = (uint16_t)(hdr->nlmsg_flags | NLM_F_REQUEST | flags);
 }
 
-int netsock_transact(struct netsock *ns, struct nl_msg *msg, struct err *err)
+int netsock_get(struct netsock *ns, struct nl_msg *msg, int (*each)(struct nlmsghdr *hdr, void *ctx), void *ctx,
+	struct err *err)
 {
 	struct nlmsghdr *hdr = nlmsg_hdr(msg);
+	int failed = 0;
 
 	number(ns, hdr, NLM_F_ACK);
 	int rc = send_buffer(ns, hdr, hdr->nlmsg_len);
@@ -138,11 +140,27 @@ int netsock_transact(struct netsock *ns, struct nl_msg *msg, struct err *err)
 			break;
 		}
 		for (struct nlmsghdr *in = (struct nlmsghdr *)(void *)ns->buffer; nlmsg_ok(in, left);
-			in = nlmsg_next(in, &left))
-			if (in->nlmsg_seq == ns->seq && in->nlmsg_type == NLMSG_ERROR)
-				return read_error(in, err);
+			in = nlmsg_next(in, &left)) {
+			if (in->nlmsg_seq != ns->seq)
+				continue;
+			if (in->nlmsg_type != NLMSG_ERROR) {
+				if (each && !failed)
+					failed = each(in, ctx);
+				continue;
+			}
+			rc = read_error(in, err);
+			if (!rc && failed)
+				rc = err_set(
+					err, failed, NULL, "cannot read the kernel's answer: %s", strerror(-failed));
+			return rc;
+		}
 	}
 	return err_set(err, rc, NULL, "netlink: %s", strerror(-rc));
+}
+
+int netsock_transact(struct netsock *ns, struct nl_msg *msg, struct err *err)
+{
+	return netsock_get(ns, msg, NULL, NULL, err);
 }
 
 // One attempt of a dump. -EAGAIN: it was interrupted.
@@ -226,27 +244,9 @@ int netsock_genl_family(struct netsock *ns, const char *name, uint16_t *ret_id, 
 		nlmsg_free(msg);
 		return err_set(err, -ENOMEM, NULL, "out of memory");
 	}
-	// one answer and an acknowledgement: the answer's number is the request's, so it is read like a dump of one
-	struct nlmsghdr *hdr = nlmsg_hdr(msg);
+	int rc = netsock_get(ns, msg, take_family, &id, err);
 
-	number(ns, hdr, NLM_F_ACK);
-	int rc = send_buffer(ns, hdr, hdr->nlmsg_len);
 	nlmsg_free(msg);
-	for (bool done = false; !rc && !done;) {
-		int left = receive(ns, 0);
-
-		if (left < 0) {
-			rc = err_set(err, left, NULL, "netlink: %s", strerror(-left));
-			break;
-		}
-		for (struct nlmsghdr *in = (struct nlmsghdr *)(void *)ns->buffer; nlmsg_ok(in, left) && !rc;
-			in = nlmsg_next(in, &left)) {
-			if (in->nlmsg_seq != ns->seq)
-				continue;
-			done = in->nlmsg_type == NLMSG_ERROR;
-			rc = done ? read_error(in, err) : take_family(in, &id);
-		}
-	}
 	if (!rc && !id)
 		rc = err_set(err, -ENOENT, NULL, "the kernel has no generic netlink family %s", name);
 	if (!rc)

@@ -30,6 +30,10 @@ int netsock_genl_family(struct netsock *ns, const char *name, uint16_t *ret_id, 
 // words.
 int netsock_transact(struct netsock *ns, struct nl_msg *msg, struct err *err);
 
+// Sends one request, calls each for every message of the answer, and waits for the acknowledgement.
+int netsock_get(struct netsock *ns, struct nl_msg *msg, int (*each)(struct nlmsghdr *hdr, void *ctx), void *ctx,
+	struct err *err);
+
 // Sends a dump request (NLM_F_DUMP is added) and calls each for every message of the answer; each returns 0 or -errno,
 // which ends the dump and is returned. When the kernel says that the dump was interrupted by a change, or when messages
 // were lost, restart is called (the caller forgets what it gathered) and the dump starts again, 10 times at most; then

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "director/api.h"
+
+#include "shared/clock.h"
+#include "shared/util.h"
+
+#include <errno.h>
+#include <string.h>
+
+void api_fail(struct http_exchange *exchange, int code, const struct err *err)
+{
+	static const struct {
+		int code;
+		unsigned int status;
+	} rows[] = {
+		{ -EINVAL, 400 }, { -E2BIG, 400 }, { -ENOENT, 404 }, { -EEXIST, 409 },
+		{ -EREMOTEIO, 500 }, // the kernel refused
+		{ -EIO, 503 },       // the store failed
+	};
+	unsigned int status = 500;
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		if (rows[i].code == code)
+			status = rows[i].status;
+	http_answer_error(exchange, status, err);
+}
+
+void api_not_found(struct http_exchange *exchange, const char *what, const char *name)
+{
+	struct err err = { 0 };
+
+	err_set(&err, -ENOENT, NULL, "there is no %s named %s", what, name);
+	api_fail(exchange, -ENOENT, &err);
+}
+
+const char *api_name(struct http_exchange *exchange, size_t segment)
+{
+	const char *name = exchange->segments[segment];
+	struct err err = { 0 };
+
+	if (field_name_ok(name, MODEL_NAME_MAX))
+		return name;
+	err_set(&err, -EINVAL, "name",
+		"the name in the path must be 1 to %d letters, digits and . _ - : @ and begin with a letter or digit",
+		MODEL_NAME_MAX);
+	api_fail(exchange, -EINVAL, &err);
+	return NULL;
+}
+
+json_t *api_body(struct http_exchange *exchange)
+{
+	json_error_t why;
+	struct err err = { 0 };
+	json_t *json = exchange->body_len ? json_loadb(exchange->body, exchange->body_len, JSON_REJECT_DUPLICATES, &why)
+					  : NULL;
+
+	if (json_is_object(json))
+		return json;
+	if (json)
+		err_set(&err, -EINVAL, "body", "found %s, allowed is a JSON object", field_json_kind(json));
+	else if (!exchange->body_len)
+		err_set(&err, -EINVAL, "body", "it is empty, allowed is a JSON object");
+	else
+		err_set(&err, -EINVAL, "body", "not JSON: line %d, column %d: %.120s", why.line, why.column, why.text);
+	json_decref(json);
+	// jansson quotes what it found, which may be no UTF-8
+	for (char *p = err.text; *p; p++)
+		if ((unsigned char)*p >= 0x7f || (unsigned char)*p < 0x20)
+			*p = '?';
+	api_fail(exchange, -EINVAL, &err);
+	return NULL;
+}
+
+static void healthz(void *ctx, struct http_exchange *exchange)
+{
+	(void)ctx;
+	http_answer(exchange, 200, json_pack("{s:s}", "status", "ok"));
+}
+
+struct foreign {
+	const struct state *state;
+	json_t *list;
+};
+
+static void add_foreign(void *ctx, const struct ipvs_key *key, size_t dests)
+{
+	struct foreign *foreign = ctx;
+	const struct service_options options = {
+		.host = key->vip.addr, .port = key->vip.port, .protocol = key->protocol
+	};
+	char text[IPVS_KEY_MAX];
+
+	if (!key->fwmark && model_service_by_key(&foreign->state->model, &options))
+		return;
+	json_array_append_new(foreign->list,
+		json_pack("{s:s, s:I}", "service", ipvs_key_format(key, text), "backends", (json_int_t)dests));
+}
+
+static void status(void *ctx, struct http_exchange *exchange)
+{
+	const struct api *api = ctx;
+	const struct model *model = &api->state->model;
+	struct foreign foreign = { api->state, json_array() };
+	json_int_t backends = 0, lost = 0;
+	char uptime[CLOCK_DURATION_MAX];
+
+	for (const struct service *s = model->services; s; s = s->hh.next)
+		backends += HASH_COUNT(s->backends);
+	for (const struct agent *a = model->agents; a; a = a->hh.next)
+		lost += a->lost;
+	reconcile_each(api->state->reconcile, add_foreign, &foreign);
+	http_answer(exchange, 200,
+		json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "version", BRASS_VERSION, "uptime",
+			clock_format_duration((clock_now_ms() - api->started_ms) / 1000 * 1000, uptime), "services",
+			(json_int_t)HASH_COUNT(model->services), "backends", backends, "agents",
+			(json_int_t)HASH_COUNT(model->agents), "agents_lost", lost, "kernel_messages",
+			(json_int_t)reconcile_messages(api->state->reconcile), "foreign_services", foreign.list));
+}
+
+const struct http_route api_routes[] = {
+	{ "GET", "/service", api_service_list },
+	{ "GET", "/service/*", api_service_get },
+	{ "PUT", "/service/*", api_service_put },
+	{ "PATCH", "/service/*", api_service_patch },
+	{ "DELETE", "/service/*", api_service_delete },
+	{ "GET", "/service/*/*", api_backend_get },
+	{ "PUT", "/service/*/*", api_backend_put },
+	{ "PATCH", "/service/*/*", api_backend_patch },
+	{ "DELETE", "/service/*/*", api_backend_delete },
+	{ "GET", "/agent", api_agent_list },
+	{ "GET", "/agent/*", api_agent_get },
+	{ "PUT", "/agent/*", api_agent_put },
+	{ "DELETE", "/agent/*", api_agent_delete },
+	{ "GET", "/status", status },
+	{ "GET", "/healthz", healthz },
+};
+const size_t api_route_count = ARRAY_SIZE(api_routes);

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// The REST API: what each path does, over state.h. Floor 4.
+#ifndef BRASS_DIRECTOR_API_H
+#define BRASS_DIRECTOR_API_H
+
+#include "director/http_server.h"
+#include "director/state.h"
+
+struct api {
+	struct state *state;
+	uv_loop_t *loop;
+	msec_t started_ms; // monotonic
+};
+
+// The route table; its handlers' ctx is the struct api.
+extern const struct http_route api_routes[];
+extern const size_t api_route_count;
+
+// Hooks for struct state: an agent's held request is answered.
+void api_agent_changed(struct api *api, struct agent *agent);
+void api_agent_gone(struct api *api, struct agent *agent);
+// Answers every held request with 503; before the server is freed.
+void api_close(struct api *api);
+
+// --- for the api_*.c files ---
+
+// Parses the body into an object (new reference). On a mistake it answers 400 and returns NULL.
+json_t *api_body(struct http_exchange *exchange);
+// Answers an error of state.h with its status.
+void api_fail(struct http_exchange *exchange, int code, const struct err *err);
+void api_not_found(struct http_exchange *exchange, const char *what, const char *name);
+// A name in the path; answers 400 and returns NULL when it is none.
+const char *api_name(struct http_exchange *exchange, size_t segment);
+
+void api_service_list(void *ctx, struct http_exchange *exchange);
+void api_service_get(void *ctx, struct http_exchange *exchange);
+void api_service_put(void *ctx, struct http_exchange *exchange);
+void api_service_patch(void *ctx, struct http_exchange *exchange);
+void api_service_delete(void *ctx, struct http_exchange *exchange);
+void api_backend_get(void *ctx, struct http_exchange *exchange);
+void api_backend_put(void *ctx, struct http_exchange *exchange);
+void api_backend_patch(void *ctx, struct http_exchange *exchange);
+void api_backend_delete(void *ctx, struct http_exchange *exchange);
+void api_agent_list(void *ctx, struct http_exchange *exchange);
+void api_agent_get(void *ctx, struct http_exchange *exchange);
+void api_agent_put(void *ctx, struct http_exchange *exchange);
+void api_agent_delete(void *ctx, struct http_exchange *exchange);
+
+#endif

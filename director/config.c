@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "director/config.h"
+
+#include "shared/confile.h"
+#include "shared/log.h"
+#include "shared/util.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define DEFAULT_PORT 4672
+
+static const struct field_choice level_choices[] = {
+	{ "error", LOG_LEVEL_ERROR },
+	{ "warning", LOG_LEVEL_WARNING },
+	{ "info", LOG_LEVEL_INFO },
+	{ "debug", LOG_LEVEL_DEBUG },
+	{ NULL, 0 },
+};
+
+static int parse_listen(const json_t *json, void *member, struct err *err)
+{
+	struct config_listen *listen = member;
+	size_t count = json_is_array(json) ? json_array_size(json) : 1;
+
+	if (!count || count > CONFIG_LISTEN_MAX)
+		return err_set(
+			err, -EINVAL, NULL, "found %zu addresses, allowed are 1 to %d", count, CONFIG_LISTEN_MAX);
+	for (size_t i = 0; i < count; i++) {
+		const json_t *item = json_is_array(json) ? json_array_get(json, i) : json;
+		const char *text = json_string_value(item);
+
+		if (!text || inet_endpoint_parse(text, DEFAULT_PORT, &listen->endpoints[i]) ||
+			!listen->endpoints[i].port)
+			return err_set(err, -EINVAL, NULL,
+				"found %s, allowed is ADDRESS:PORT or [IPV6-ADDRESS]:PORT, with a port from 1 to 65535",
+				text ? text : field_json_kind(item));
+	}
+	listen->count = count;
+	return 0;
+}
+
+static json_t *print_listen(const void *member)
+{
+	const struct config_listen *listen = member;
+	json_t *json = json_array();
+
+	for (size_t i = 0; i < listen->count; i++) {
+		char text[INET_ENDPOINT_MAX];
+
+		json_array_append_new(json, json_string(inet_endpoint_format(&listen->endpoints[i], text)));
+	}
+	return json;
+}
+
+#define ROW(member) .offset = offsetof(struct config, member), .size = sizeof(((struct config *)NULL)->member)
+
+static const struct field rows[] = {
+	{ "listen", FIELD_CUSTOM, ROW(listen), .parse = parse_listen, .print = print_listen,
+		.def = "\"127.0.0.1:4672\"", .help = "address and port of the REST API, one or a list" },
+	{ "insecure", FIELD_BOOL, ROW(insecure), .def = "false",
+		.help = "allow listening beyond loopback without authentication" },
+	{ "store", FIELD_STRING, ROW(store), .def = "\"/var/lib/brass/director.db\"", .help = "SQLite file" },
+	{ "vip_device", FIELD_NAME, ROW(vip_device), .def = "\"brass0\"",
+		.help = "device that gets the VIPs, made as a dummy when it does not exist; none: leave VIPs alone" },
+	{ "resync", FIELD_DURATION, ROW(resync_ms), .min = 1000, .max = 86400000, .def = "\"1m\"",
+		.help = "time between two verifications of the kernel's table" },
+	{ "reap", FIELD_DURATION, ROW(reap_ms), .min = 1000, .max = (msec_t)365 * 86400000, .def = "\"10m\"",
+		.help = "backends of an agent that stays lost this long are removed" },
+	{ "body_max", FIELD_UINT, ROW(body_max), .min = 1024, .max = 1 << 30, .def = "4194304", .unit = "bytes",
+		.help = "largest request body" },
+	{ "flush_on_exit", FIELD_BOOL, ROW(flush_on_exit), .def = "false",
+		.help = "take services and VIPs out of the kernel on a clean stop" },
+	{ "log_level", FIELD_CHOICE, ROW(log_level), .choices = level_choices, .def = "\"info\"",
+		.help = "least urgent lines that are logged" },
+};
+
+const struct field_table config_fields = {
+	"director configuration",
+	rows,
+	ARRAY_SIZE(rows),
+	sizeof(struct config),
+	offsetof(struct config, set),
+};
+
+static int check(const struct config *config, struct err *err)
+{
+	for (size_t i = 0; i < config->listen.count && !config->insecure; i++) {
+		char text[INET_ENDPOINT_MAX];
+
+		if (!inet_addr_is_loopback(&config->listen.endpoints[i].addr))
+			return err_set(err, -EINVAL, "listen",
+				"%s is not on loopback and there is no authentication yet: set \"insecure: true\" to "
+				"allow "
+				"everybody who can reach it to change everything",
+				inet_endpoint_format(&config->listen.endpoints[i], text));
+	}
+	if (strlen(config->store) == 0)
+		return err_set(err, -EINVAL, "store", "found nothing, allowed is the path of a file");
+	return 0;
+}
+
+int config_read(const char *path, const json_t *options, struct config *ret, char message[CONFIG_MESSAGE_MAX])
+{
+	_cleanup_(confile_free_cleanup) struct confile *file = NULL;
+	struct err err = { 0 };
+	struct config config;
+	int rc = path ? confile_load(path, &file, &err) : 0;
+
+	if (rc) {
+		snprintf(message, CONFIG_MESSAGE_MAX, "%s", err.text);
+		return rc;
+	}
+	json_t *merged = file ? json_copy(file->root) : json_object();
+	if (merged && json_is_object(merged))
+		json_object_update(merged, (json_t *)(uintptr_t)options);
+	rc = merged ? field_parse(&config_fields, merged, &config, &err) : -ENOMEM;
+	json_decref(merged);
+	if (!rc)
+		rc = check(&config, &err);
+	if (!rc) {
+		*ret = config;
+		return 0;
+	}
+	if (file && !json_object_get(options, err.field))
+		confile_error(file, &err, message, CONFIG_MESSAGE_MAX);
+	else
+		err_line(&err, message, CONFIG_MESSAGE_MAX);
+	return rc;
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// The director's configuration: options over a YAML file, one field table for both. Floor 5.
+#ifndef BRASS_DIRECTOR_CONFIG_H
+#define BRASS_DIRECTOR_CONFIG_H
+
+#include "shared/clock.h"
+#include "shared/err.h"
+#include "shared/field.h"
+#include "shared/inet.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CONFIG_LISTEN_MAX 8
+
+struct config {
+	uint64_t set;
+	struct config_listen {
+		struct inet_endpoint endpoints[CONFIG_LISTEN_MAX];
+		size_t count;
+	} listen;
+	bool insecure;
+	char store[512];
+	char vip_device[16];
+	msec_t resync_ms;
+	msec_t reap_ms;
+	uint32_t body_max;
+	bool flush_on_exit;
+	int log_level;
+};
+
+extern const struct field_table config_fields;
+
+// Reads path (NULL: no file) with the options laid over it. On a mistake *message (ERR_LINE_MAX + path) is one line
+// that names file, line and field. Returns 0 or -errno.
+#define CONFIG_MESSAGE_MAX 2048
+int config_read(const char *path, const json_t *options, struct config *ret, char message[CONFIG_MESSAGE_MAX]);
+
+#endif

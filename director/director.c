@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+// What can fail without a trace comes first: store, kernel, port. Only then is anything changed.
+#include "director/director.h"
+
+#include "director/api.h"
+#include "director/http_server.h"
+#include "director/state.h"
+#include "shared/log.h"
+#include "shared/options.h"
+#include "shared/util.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+
+struct director {
+	const struct config *config;
+	uv_loop_t loop;
+	struct store *store;
+	struct ipvs *ipvs;
+	struct reconcile *reconcile;
+	struct vip *vip;
+	struct health *health;
+	struct state state;
+	struct api api;
+	struct http_server *http;
+	uv_signal_t terminate, interrupt;
+	uv_timer_t lease, resync;
+	msec_t lease_due_ms; // when the lease timer fires, -1: it is not set
+};
+
+static void on_stop_signal(uv_signal_t *handle, int signal)
+{
+	struct director *d = handle->data;
+
+	log_info("%s: stopping%s", strsignal(signal),
+		d->config->flush_on_exit ? "" : "; the kernel's table stays as it is");
+	uv_stop(&d->loop);
+}
+
+static void on_lease(uv_timer_t *timer)
+{
+	struct director *d = timer->data;
+
+	d->lease_due_ms = -1;
+	state_expire(&d->state);
+	msec_t due = lease_next(&d->state.model), now = clock_now_ms();
+	if (due < 0)
+		return;
+	d->lease_due_ms = due;
+	uv_timer_start(timer, on_lease, due > now ? (uint64_t)(due - now) : 0, 0);
+}
+
+// Renewed leases only move away; the timer finds that out when it fires. Nearer ones move the timer.
+static void lease_due(void *ctx, msec_t due_ms)
+{
+	struct director *d = ctx;
+	msec_t now = clock_now_ms();
+
+	if (d->lease_due_ms >= 0 && d->lease_due_ms <= due_ms)
+		return;
+	d->lease_due_ms = due_ms;
+	uv_update_time(&d->loop);
+	uv_timer_start(&d->lease, on_lease, due_ms > now ? (uint64_t)(due_ms - now) : 0, 0);
+}
+
+static void on_resync(uv_timer_t *timer)
+{
+	struct director *d = timer->data;
+	struct err err = { 0 };
+	int changes = state_resync(&d->state, &err);
+
+	if (changes < 0)
+		log_error("resync: %s; the next one tries again", err.text);
+	else if (changes)
+		log_warning("resync: the kernel differed from what it should be: %d changes made", changes);
+}
+
+static void agent_changed(void *ctx, struct agent *agent)
+{
+	api_agent_changed(&((struct director *)ctx)->api, agent);
+}
+
+static void agent_gone(void *ctx, struct agent *agent)
+{
+	api_agent_gone(&((struct director *)ctx)->api, agent);
+}
+
+static void health_changed(void *ctx, struct backend *backend)
+{
+	state_health_changed(&((struct director *)ctx)->state, backend);
+}
+
+// One line, and the exit code that the error stands for.
+static int give_up(int code, const struct err *err, int otherwise)
+{
+	char line[ERR_LINE_MAX];
+
+	log_error("%s", err_line(err, line, sizeof(line)));
+	if (code == -EPERM)
+		return EXIT_PERMISSION;
+	return otherwise;
+}
+
+static int open_store(struct director *d, struct err *err)
+{
+	char dir[sizeof(d->config->store)];
+
+	// the usual place need not exist yet; only its last folder is made
+	snprintf(dir, sizeof(dir), "%s", d->config->store);
+	char *slash = strrchr(dir, '/');
+	if (slash && slash != dir) {
+		*slash = '\0';
+		mkdir(dir, 0755);
+	}
+	return store_open(d->config->store, &d->store, err);
+}
+
+static int open_kernel(struct director *d, struct err *err)
+{
+	int rc = ipvs_open(&d->ipvs, err);
+
+	if (!rc)
+		rc = reconcile_new(d->ipvs, &d->reconcile, err);
+	if (!rc)
+		rc = reconcile_observe(d->reconcile, err); // may we at all?
+	if (rc == -EPERM)
+		err_set(err, rc, NULL, "no permission to use IPVS: run as root, or with CAP_NET_ADMIN and CAP_NET_RAW");
+	return rc;
+}
+
+static int open_api(struct director *d, struct err *err)
+{
+	const struct http_server_options options = {
+		.listen = d->config->listen.endpoints,
+		.listen_count = d->config->listen.count,
+		.body_max = d->config->body_max,
+		.routes = api_routes,
+		.route_count = api_route_count,
+		.ctx = &d->api,
+	};
+
+	d->api = (struct api) { .state = &d->state, .loop = &d->loop, .started_ms = clock_now_ms() };
+	return http_server_new(&d->loop, &options, &d->http, err);
+}
+
+static int load_state(struct director *d, struct err *err)
+{
+	int rc = vip_new(&d->loop, d->config->vip_device, &d->vip, err);
+
+	if (!rc)
+		rc = health_new(&d->loop, health_changed, d, &d->health, err);
+	if (rc)
+		return rc;
+	d->state = (struct state) {
+		.store = d->store,
+		.reconcile = d->reconcile,
+		.vip = d->vip,
+		.health = d->health,
+		.reap_after_ms = d->config->reap_ms,
+		.first_revision = (uint32_t)(clock_wall_ms() / 1000),
+		.agent_changed = agent_changed,
+		.agent_gone = agent_gone,
+		.lease_due = lease_due,
+		.ctx = d,
+	};
+	rc = state_load(&d->state, err);
+	if (!rc && lease_next(&d->state.model) >= 0)
+		lease_due(d, lease_next(&d->state.model));
+	return rc;
+}
+
+static void start_timers(struct director *d)
+{
+	const uint64_t resync = (uint64_t)d->config->resync_ms;
+
+	uv_timer_start(&d->resync, on_resync, resync, resync);
+	uv_signal_start(&d->terminate, on_stop_signal, SIGTERM);
+	uv_signal_start(&d->interrupt, on_stop_signal, SIGINT);
+}
+
+static void init_handles(struct director *d)
+{
+	uv_loop_init(&d->loop);
+	uv_timer_init(&d->loop, &d->lease);
+	uv_timer_init(&d->loop, &d->resync);
+	uv_signal_init(&d->loop, &d->terminate);
+	uv_signal_init(&d->loop, &d->interrupt);
+	d->lease.data = d->resync.data = d->terminate.data = d->interrupt.data = d;
+	d->lease_due_ms = -1;
+}
+
+static void stop(struct director *d)
+{
+	api_close(&d->api);
+	http_server_free(d->http);
+	if (d->config->flush_on_exit && d->state.reconcile)
+		state_flush_kernel(&d->state);
+	state_clear(&d->state);
+	health_free(d->health);
+	vip_free(d->vip);
+	reconcile_free(d->reconcile);
+	ipvs_free(d->ipvs);
+	store_free(d->store);
+	uv_handle_t *const own[] = { (uv_handle_t *)&d->lease, (uv_handle_t *)&d->resync, (uv_handle_t *)&d->terminate,
+		(uv_handle_t *)&d->interrupt };
+	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
+		uv_close(own[i], NULL);
+	uv_run(&d->loop, UV_RUN_DEFAULT); // until every handle is closed
+	uv_loop_close(&d->loop);
+}
+
+int director_run(const struct config *config)
+{
+	struct director d = { .config = config };
+	struct err err = { 0 };
+	int code = EXIT_FINE;
+
+	signal(SIGPIPE, SIG_IGN);
+	init_handles(&d);
+	d.api.state = &d.state;
+	int rc = open_store(&d, &err);
+	if (rc)
+		code = give_up(rc, &err, EXIT_STORE);
+	if (!rc) {
+		rc = open_kernel(&d, &err);
+		if (rc)
+			code = give_up(rc, &err, rc == -ENOENT ? EXIT_KERNEL : EXIT_FAILED);
+	}
+	if (!rc) {
+		rc = open_api(&d, &err);
+		if (rc)
+			code = give_up(rc == -EACCES ? -EPERM : rc, &err, EXIT_FAILED);
+	}
+	if (!rc) {
+		rc = load_state(&d, &err);
+		if (rc)
+			code = give_up(rc, &err, rc == -EOPNOTSUPP ? EXIT_KERNEL : EXIT_FAILED);
+	}
+	if (!rc) {
+		char listen[INET_ENDPOINT_MAX];
+
+		start_timers(&d);
+		log_info("brass-director %s: API on http://%s, VIPs on %s, store %s", BRASS_VERSION,
+			inet_endpoint_format(&config->listen.endpoints[0], listen), config->vip_device, config->store);
+		uv_run(&d.loop, UV_RUN_DEFAULT);
+	}
+	stop(&d);
+	return code;
+}
