@@ -3,20 +3,13 @@
 
 #include "shared/confile.h"
 #include "shared/log.h"
+#include "shared/options.h"
 #include "shared/util.h"
 
 #include <errno.h>
 #include <string.h>
 
 #define DEFAULT_PORT 4672
-
-static const struct field_choice level_choices[] = {
-	{ "error", LOG_LEVEL_ERROR },
-	{ "warning", LOG_LEVEL_WARNING },
-	{ "info", LOG_LEVEL_INFO },
-	{ "debug", LOG_LEVEL_DEBUG },
-	{ NULL, 0 },
-};
 
 static int parse_listen(const json_t *json, void *member, struct err *err)
 {
@@ -71,7 +64,7 @@ static const struct field rows[] = {
 		.help = "largest request body" },
 	{ "flush_on_exit", FIELD_BOOL, ROW(flush_on_exit), .def = "false",
 		.help = "take services and VIPs out of the kernel on a clean stop" },
-	{ "log_level", FIELD_CHOICE, ROW(log_level), .choices = level_choices, .def = "\"info\"",
+	{ "log_level", FIELD_CHOICE, ROW(log_level), .choices = options_log_levels, .def = "\"info\"",
 		.help = "least urgent lines that are logged" },
 };
 
@@ -83,8 +76,10 @@ const struct field_table config_fields = {
 	offsetof(struct config, set),
 };
 
-static int check(const struct config *config, struct err *err)
+static int check(void *obj, struct err *err)
 {
+	const struct config *config = obj;
+
 	for (size_t i = 0; i < config->listen.count && !config->insecure; i++) {
 		char text[INET_ENDPOINT_MAX];
 
@@ -100,31 +95,7 @@ static int check(const struct config *config, struct err *err)
 	return 0;
 }
 
-int config_read(const char *path, const json_t *options, struct config *ret, char message[CONFIG_MESSAGE_MAX])
+int config_read(const char *path, const json_t *options, struct config *ret, char message[CONFILE_MESSAGE_MAX])
 {
-	_cleanup_(confile_free_cleanup) struct confile *file = NULL;
-	struct err err = { 0 };
-	struct config config;
-	int rc = path ? confile_load(path, &file, &err) : 0;
-
-	if (rc) {
-		snprintf(message, CONFIG_MESSAGE_MAX, "%s", err.text);
-		return rc;
-	}
-	json_t *merged = file ? json_copy(file->root) : json_object();
-	if (merged && json_is_object(merged))
-		json_object_update(merged, (json_t *)(uintptr_t)options);
-	rc = merged ? field_parse(&config_fields, merged, &config, &err) : -ENOMEM;
-	json_decref(merged);
-	if (!rc)
-		rc = check(&config, &err);
-	if (!rc) {
-		*ret = config;
-		return 0;
-	}
-	if (file && !json_object_get(options, err.field))
-		confile_error(file, &err, message, CONFIG_MESSAGE_MAX);
-	else
-		err_line(&err, message, CONFIG_MESSAGE_MAX);
-	return rc;
+	return confile_configure(path, options, &config_fields, check, ret, message);
 }

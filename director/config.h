@@ -4,6 +4,7 @@
 #define BRASS_DIRECTOR_CONFIG_H
 
 #include "shared/clock.h"
+#include "shared/confile.h"
 #include "shared/err.h"
 #include "shared/field.h"
 #include "shared/inet.h"
@@ -32,9 +33,8 @@ struct config {
 
 extern const struct field_table config_fields;
 
-// Reads path (NULL: no file) with the options laid over it. On a mistake *message (ERR_LINE_MAX + path) is one line
+// Reads path (NULL: no file) with the options laid over it. On a mistake message is one line
 // that names file, line and field. Returns 0 or -errno.
-#define CONFIG_MESSAGE_MAX 2048
-int config_read(const char *path, const json_t *options, struct config *ret, char message[CONFIG_MESSAGE_MAX]);
+int config_read(const char *path, const json_t *options, struct config *ret, char message[CONFILE_MESSAGE_MAX]);
 
 #endif

@@ -49,7 +49,7 @@ static void help_fields(void)
 int main(int argc, char **argv)
 {
 	json_t *fields = NULL, *given = NULL;
-	char message[CONFIG_MESSAGE_MAX];
+	char message[CONFILE_MESSAGE_MAX];
 	struct config config;
 	struct err err = { 0 };
 	int first = 0, code = EXIT_FINE;

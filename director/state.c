@@ -100,11 +100,21 @@ static void drop_backend(struct backend *backend)
 	model_remove_backend(backend);
 }
 
+// An agent that has set up another VIP than the service has now (it was changed meanwhile) is not ready yet.
+static enum protocol_state agent_state(const struct service *service, const struct protocol_backend *reported)
+{
+	if (reported->state == PROTOCOL_UP && inet_addr_is_set(&reported->vip) &&
+		inet_addr_cmp(&reported->vip, &service->options.host) != 0)
+		return PROTOCOL_SETUP;
+	return (enum protocol_state)reported->state;
+}
+
 // Makes the agent's backend in this service what its report says. Returns true when something changed.
 static bool bind_one(
 	struct state *state, struct service *service, struct agent *agent, const struct protocol_backend *reported)
 {
 	struct backend *backend = model_backend(service, agent->node);
+	const enum protocol_state said = agent_state(service, reported);
 	struct backend_options options;
 	struct err err = { 0 };
 	char names[128];
@@ -118,7 +128,7 @@ static bool bind_one(
 		return true;
 	}
 	bool is_new = !backend;
-	bool changed = is_new || backend->agent_state != reported->state ||
+	bool changed = is_new || backend->agent_state != (int)said ||
 		field_diff(&backend_fields, &options, &backend->options, names, sizeof(names));
 
 	if (is_new)
@@ -126,11 +136,11 @@ static bool bind_one(
 	if (!backend)
 		return false;
 	backend->options = options;
-	if (!is_new && backend->agent_state != reported->state)
+	if (!is_new && backend->agent_state != (int)said)
 		log_info("%s/%s: agent says %s%s%s", service->name, agent->node,
-			field_choice_name(protocol_state_choices, reported->state), *reported->reason ? ": " : "",
+			field_choice_name(protocol_state_choices, said), *reported->reason ? ": " : "",
 			reported->reason);
-	backend->agent_state = reported->state;
+	backend->agent_state = (int)said;
 	snprintf(backend->agent_reason, sizeof(backend->agent_reason), "%s", reported->reason);
 	health_watch(state->health, backend);
 	return changed;

@@ -350,6 +350,31 @@ const char *confile_error(const struct confile *file, const struct err *err, cha
 	return buf;
 }
 
+int confile_configure(const char *path, const json_t *options, const struct field_table *table,
+	int (*check)(void *obj, struct err *err), void *obj, char message[CONFILE_MESSAGE_MAX])
+{
+	_cleanup_(confile_free_cleanup) struct confile *file = NULL;
+	struct err err = { 0 };
+	int rc = path ? confile_load(path, &file, &err) : 0;
+
+	if (rc) {
+		snprintf(message, CONFILE_MESSAGE_MAX, "%s", err.text);
+		return rc;
+	}
+	json_t *merged = file ? json_copy(file->root) : json_object();
+	if (json_is_object(merged))
+		json_object_update(merged, (json_t *)(uintptr_t)options);
+	rc = merged ? field_parse(table, merged, obj, &err) : err_set(&err, -ENOMEM, NULL, "out of memory");
+	json_decref(merged);
+	if (!rc)
+		rc = check(obj, &err);
+	if (rc && file && !json_object_get(options, err.field))
+		confile_error(file, &err, message, CONFILE_MESSAGE_MAX);
+	else if (rc)
+		err_line(&err, message, CONFILE_MESSAGE_MAX);
+	return rc;
+}
+
 void confile_free(struct confile *file)
 {
 	struct confile_line *line, *next;

@@ -8,6 +8,7 @@
 #define BRASS_SHARED_CONFILE_H
 
 #include "shared/err.h"
+#include "shared/field.h"
 #include "shared/util.h"
 
 #include <jansson.h>
@@ -34,6 +35,13 @@ unsigned int confile_line(const struct confile *file, const char *field);
 
 // One sentence for people from an error of the validator: "agent.yaml, line 7: backends.web.port: found ...".
 const char *confile_error(const struct confile *file, const struct err *err, char *buf, size_t size);
+
+// Reads a daemon's configuration: the file at path (NULL: none) with the options laid over it, into obj by its field
+// table; check (fills in what needs more than one field, may refuse) comes last. On a mistake message is one line that
+// names file, line and field, and obj is undefined but for pointers that its custom rows own. Returns 0 or -errno.
+#define CONFILE_MESSAGE_MAX 2048
+int confile_configure(const char *path, const json_t *options, const struct field_table *table,
+	int (*check)(void *obj, struct err *err), void *obj, char message[CONFILE_MESSAGE_MAX]);
 
 void confile_free(struct confile *file);
 DEFINE_CLEANUP(struct confile *, confile_free)

@@ -2,6 +2,7 @@
 #include "shared/options.h"
 
 #include "shared/confile.h"
+#include "shared/log.h"
 #include "shared/util.h"
 
 #include <errno.h>
@@ -10,6 +11,14 @@
 #include <string.h>
 
 #define OPTIONS_MAX 40
+
+const struct field_choice options_log_levels[] = {
+	{ "error", LOG_LEVEL_ERROR },
+	{ "warning", LOG_LEVEL_WARNING },
+	{ "info", LOG_LEVEL_INFO },
+	{ "debug", LOG_LEVEL_DEBUG },
+	{ NULL, 0 },
+};
 
 static json_t *argument_value(const struct option_row *row, const char *text)
 {

@@ -5,6 +5,7 @@
 #define BRASS_SHARED_OPTIONS_H
 
 #include "shared/err.h"
+#include "shared/field.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -33,6 +34,9 @@ struct option_set {
 // index of the first word that is no option. All new references. Returns 0 or -EINVAL with a sentence.
 int options_parse(const struct option_set *set, int argc, char **argv, json_t **ret_fields, json_t **ret_given,
 	int *ret_first, struct err *err);
+
+// Values of log_level and --log-level: enum log_level.
+extern const struct field_choice options_log_levels[];
 
 // Prints --help.
 void options_help(const struct option_set *set);

@@ -41,6 +41,8 @@ static const struct field backend_rows[] = {
 		.help = "share of new connections" },
 	{ "state", FIELD_CHOICE, MEMBER(struct protocol_backend, state), .choices = protocol_state_choices,
 		.def = "\"setup\"", .help = "only up gets connections" },
+	{ "vip", FIELD_ADDR, MEMBER(struct protocol_backend, vip),
+		.help = "the VIP that the host has; up counts only when it is the service's" },
 	{ "reason", FIELD_STRING, MEMBER(struct protocol_backend, reason), .help = "why it is not up" },
 };
 

@@ -49,7 +49,8 @@ struct protocol_backend {
 	uint16_t port; // 0: the service's own
 	int method;    // enum forward_method
 	uint32_t weight;
-	int state; // enum protocol_state
+	int state;            // enum protocol_state
+	struct inet_addr vip; // the VIP that was read back; up counts only when it is the service's
 	char reason[PROTOCOL_REASON_MAX + 1];
 };
 

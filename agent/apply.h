@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs a plan: the only writer to the kernel. Floor 3.
+#ifndef BRASS_AGENT_APPLY_H
+#define BRASS_AGENT_APPLY_H
+
+#include "agent/plan.h"
+#include "shared/netsock.h"
+
+// Runs every operation in order; each op's error and why say how it went. No IPv4 VIP is added when a setting that
+// keeps the host from answering ARP is missing. Returns how many failed.
+size_t apply_plan(struct netsock *ns, struct plan *plan, const struct observed *observed);
+
+#endif

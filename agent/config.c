@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/config.h"
+
+#include "shared/confile.h"
+#include "shared/log.h"
+#include "shared/options.h"
+#include "shared/util.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <string.h>
+
+#define BACKEND(member) \
+	.offset = offsetof(struct config_backend, member), .size = sizeof(((struct config_backend *)NULL)->member)
+
+static const struct field backend_rows[] = {
+	{ "port", FIELD_UINT, BACKEND(port), .min = 1, .max = 65535,
+		.help = "port of the program here; default: the service's (dr and ipip cannot change it)" },
+	{ "method", FIELD_CHOICE, BACKEND(method), .choices = forward_method_choices, .def = "\"dr\"",
+		.help = "forwarding method; tunnel is another word for ipip" },
+	{ "weight", FIELD_UINT, BACKEND(weight), .min = 0, .max = 65535, .def = "100",
+		.help = "share of new connections" },
+};
+
+const struct field_table config_backend_fields = {
+	"backend",
+	backend_rows,
+	ARRAY_SIZE(backend_rows),
+	sizeof(struct config_backend),
+	offsetof(struct config_backend, set),
+};
+
+static int parse_directors(const json_t *json, void *member, struct err *err)
+{
+	struct config_directors *directors = member;
+	size_t count = json_is_array(json) ? json_array_size(json) : 1;
+
+	if (!count || count > CONFIG_DIRECTORS_MAX)
+		return err_set(
+			err, -EINVAL, NULL, "found %zu directors, allowed are 1 to %d", count, CONFIG_DIRECTORS_MAX);
+	for (size_t i = 0; i < count; i++) {
+		const json_t *item = json_is_array(json) ? json_array_get(json, i) : json;
+		const char *url = json_string_value(item);
+
+		if (!url || strlen(url) >= CLIENT_URL_MAX ||
+			(strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0) ||
+			strpbrk(url, " ?#\"\n"))
+			return err_set(err, -EINVAL, NULL, "found %s, allowed are URLs such as http://10.0.0.1:4672",
+				url ? url : field_json_kind(item));
+		snprintf(directors->urls[i], CLIENT_URL_MAX, "%s", url);
+	}
+	directors->count = count;
+	return 0;
+}
+
+static json_t *print_directors(const void *member)
+{
+	const struct config_directors *directors = member;
+	json_t *json = json_array();
+
+	for (size_t i = 0; i < directors->count; i++)
+		json_array_append_new(json, json_string(directors->urls[i]));
+	return json;
+}
+
+static int by_service(const void *a, const void *b)
+{
+	return strcmp(((const struct config_backend *)a)->service, ((const struct config_backend *)b)->service);
+}
+
+static int parse_backends(const json_t *json, void *member, struct err *err)
+{
+	struct config_backends *backends = member;
+	const char *name;
+	json_t *value;
+
+	if (!json_is_object(json) || json_object_size(json) > PROTOCOL_BACKENDS_MAX)
+		return err_set(err, -EINVAL, NULL, "found %s, allowed are up to %d objects by service name",
+			field_json_kind(json), PROTOCOL_BACKENDS_MAX);
+	free(backends->items);
+	backends->count = 0;
+	backends->items = calloc(json_object_size(json) + 1, sizeof(*backends->items));
+	if (!backends->items)
+		return err_set(err, -ENOMEM, NULL, "out of memory");
+	json_object_foreach ((json_t *)(uintptr_t)json, name, value) {
+		struct config_backend *backend = &backends->items[backends->count];
+		json_t *empty = json_object();
+		// "web:" with nothing behind it means: all defaults
+		int rc = field_name_ok(name, PROTOCOL_NAME_MAX)
+			? field_parse(&config_backend_fields, json_is_null(value) ? empty : value, backend, err)
+			: err_set(err, -EINVAL, NULL, "is no name of a service");
+
+		json_decref(empty);
+		if (rc) {
+			err_prefix(err, name);
+			return rc;
+		}
+		snprintf(backend->service, sizeof(backend->service), "%s", name);
+		backends->count++;
+	}
+	qsort(backends->items, backends->count, sizeof(*backends->items), by_service);
+	return 0;
+}
+
+#define ROW(member) .offset = offsetof(struct config, member), .size = sizeof(((struct config *)NULL)->member)
+
+static const struct field rows[] = {
+	{ "node", FIELD_NAME, ROW(node), .help = "name of this host at the directors; default: the host name" },
+	{ "address", FIELD_ADDR, ROW(address), .help = "RIP; default: the address that routes to the director" },
+	{ "directors", FIELD_CUSTOM, ROW(directors), .parse = parse_directors, .print = print_directors,
+		.required = true, .help = "URLs of the directors' REST APIs" },
+	{ "insecure", FIELD_BOOL, ROW(insecure), .def = "false",
+		.help = "allow plain HTTP to directors that are not on loopback" },
+	{ "backends", FIELD_CUSTOM, ROW(backends), .parse = parse_backends, .required = true,
+		.help = "what this host serves, by service name: port, method, weight" },
+	{ "drain", FIELD_DURATION, ROW(drain_ms), .max = 86400000, .def = "\"30s\"",
+		.help = "longest time to wait for open connections when stopping" },
+	{ "ttl", FIELD_DURATION, ROW(ttl_ms), .min = PROTOCOL_TTL_MIN_MS, .max = PROTOCOL_TTL_MAX_MS, .def = "\"10s\"",
+		.help = "the lease: after this much silence the director sends nothing more here" },
+	{ "gateway", FIELD_ADDR, ROW(gateway), .help = "nat: where replies go; default: the director's address" },
+	{ "nat_table", FIELD_UINT, ROW(nat_table), .min = 1, .max = UINT32_MAX, .def = "4672",
+		.help = "nat: routing table of the return path" },
+	{ "nat_priority", FIELD_UINT, ROW(nat_priority), .min = 1, .max = 32765, .def = "4672",
+		.help = "nat: priority of the rules that lead to it" },
+	{ "check_interval", FIELD_DURATION, ROW(check_interval_ms), .min = 100, .max = 86400000, .def = "\"5s\"",
+		.help = "time between two looks at what sends no event (sysctls)" },
+	{ "run_dir", FIELD_STRING, ROW(run_dir), .def = "\"/run/brass\"",
+		.help = "journal, last known state, control socket" },
+	{ "log_level", FIELD_CHOICE, ROW(log_level), .choices = options_log_levels, .def = "\"info\"",
+		.help = "least urgent lines that are logged" },
+};
+
+const struct field_table config_fields = {
+	"agent configuration",
+	rows,
+	ARRAY_SIZE(rows),
+	sizeof(struct config),
+	offsetof(struct config, set),
+};
+
+// The host of a URL is a loopback address, or "localhost".
+static bool is_local_url(const char *url)
+{
+	char host[CLIENT_URL_MAX];
+	const char *begin = strstr(url, "://") + 3;
+	size_t len = *begin == '[' ? strcspn(++begin, "]") : strcspn(begin, ":/");
+	struct inet_addr addr;
+
+	snprintf(host, sizeof(host), "%.*s", (int)len, begin);
+	return strcmp(host, "localhost") == 0 || (inet_addr_parse(host, &addr) == 0 && inet_addr_is_loopback(&addr));
+}
+
+static int check(void *obj, struct err *err)
+{
+	struct config *config = obj;
+
+	for (size_t i = 0; i < config->directors.count && !config->insecure; i++) {
+		const char *url = config->directors.urls[i];
+
+		if (strncmp(url, "http://", 7) == 0 && !is_local_url(url))
+			return err_set(err, -EINVAL, "directors",
+				"%s is plain HTTP to another host: set \"insecure: true\" if that network is trusted",
+				url);
+	}
+	if (config->run_dir[0] != '/')
+		return err_set(err, -EINVAL, "run_dir", "found \"%s\", allowed is an absolute path", config->run_dir);
+	// "<run_dir>/agent.sock" must fit into sockaddr_un
+	if (strlen(config->run_dir) > 90)
+		return err_set(err, -EINVAL, "run_dir", "found a path of %zu bytes, allowed are at most 90",
+			strlen(config->run_dir));
+	if (!*config->node) {
+		char name[256] = "";
+
+		gethostname(name, sizeof(name) - 1);
+		if (!field_name_ok(name, PROTOCOL_NAME_MAX))
+			return err_set(err, -EINVAL, "node", "the host name \"%.80s\" is no node name; set one", name);
+		snprintf(config->node, sizeof(config->node), "%.64s", name);
+	}
+	return 0;
+}
+
+void config_clear(struct config *config)
+{
+	free(config->backends.items);
+	config->backends.items = NULL;
+}
+
+int config_read(const char *path, const json_t *options, struct config *ret, char message[CONFILE_MESSAGE_MAX])
+{
+	*ret = (struct config) { 0 };
+	int rc = confile_configure(path, options, &config_fields, check, ret, message);
+
+	if (rc)
+		config_clear(ret);
+	return rc;
+}

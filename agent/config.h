@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// The agent's configuration: options over a YAML file, one field table for both. Floor 5.
+#ifndef BRASS_AGENT_CONFIG_H
+#define BRASS_AGENT_CONFIG_H
+
+#include "agent/client.h"
+#include "shared/clock.h"
+#include "shared/confile.h"
+#include "shared/field.h"
+#include "shared/inet.h"
+#include "shared/protocol.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CONFIG_DIRECTORS_MAX 16
+
+struct config_backend {
+	uint64_t set;
+	char service[PROTOCOL_NAME_MAX + 1];
+	uint16_t port; // 0: the service's
+	int method;    // enum forward_method
+	uint32_t weight;
+};
+
+struct config {
+	uint64_t set;
+	char node[PROTOCOL_NAME_MAX + 1];
+	struct inet_addr address; // not set: the one that routes to the director
+	struct inet_addr gateway; // not set: the director's address
+	struct config_directors {
+		char urls[CONFIG_DIRECTORS_MAX][CLIENT_URL_MAX];
+		size_t count;
+	} directors;
+	bool insecure;
+	msec_t drain_ms, ttl_ms, check_interval_ms;
+	char run_dir[256];
+	uint32_t nat_table, nat_priority;
+	struct config_backends {
+		struct config_backend *items; // sorted by service
+		size_t count;
+	} backends;
+	int log_level;
+};
+
+extern const struct field_table config_fields, config_backend_fields;
+
+// Reads path (NULL: no file) with the options laid over it. On a mistake message is one line that names file, line and
+// field. Returns 0 or -errno. The result is freed with config_clear.
+int config_read(const char *path, const json_t *options, struct config *ret, char message[CONFILE_MESSAGE_MAX]);
+void config_clear(struct config *config);
+
+#endif

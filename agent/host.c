@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/host.h"
+
+#include "agent/apply.h"
+#include "shared/log.h"
+#include "shared/util.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define ROUNDS_MAX 4 // a tunnel made in one round is seen, with its settings, in the next
+
+int host_open(const char *run_dir, struct host *ret, struct err *err)
+{
+	struct host host = { 0 };
+	int rc = journal_open(run_dir, &host.journal, err);
+
+	if (!rc)
+		rc = netsock_open(NETLINK_ROUTE, &host.sock, err);
+	if (rc) {
+		journal_close(&host.journal);
+		return rc;
+	}
+	*ret = host;
+	return 0;
+}
+
+void host_close(struct host *host)
+{
+	plan_clear(&host->left);
+	journal_close(&host->journal);
+	netsock_free(host->sock);
+	host->sock = NULL;
+}
+
+static bool needs_routes(const struct spec *spec, const struct resource_list *journal)
+{
+	for (size_t i = 0; i < spec->count; i++)
+		if (spec->services[i].method == FORWARD_NAT)
+			return true;
+	for (size_t i = 0; i < journal->count; i++)
+		if (journal->items[i].kind >= RESOURCE_ROUTE)
+			return true;
+	return false;
+}
+
+static int make_plan(struct host *host, const struct spec *spec, struct observed *ret_observed, struct plan *ret_plan,
+	struct err *err)
+{
+	struct resource_list want = { 0 };
+	int rc = observe(host->sock, needs_routes(spec, &host->journal.list), ret_observed, err);
+
+	if (rc)
+		return rc;
+	rc = desired(spec, ret_observed->links, ret_observed->link_count, &want);
+	if (!rc)
+		rc = plan_make(&want, &host->journal.list, ret_observed, ret_plan);
+	resource_list_clear(&want);
+	return rc ? err_set(err, rc, NULL, "out of memory") : 0;
+}
+
+// What will be ours is written down before it is made.
+static int note_intents(struct host *host, const struct plan *plan, struct err *err)
+{
+	bool noted = false;
+
+	for (size_t i = 0; i < plan->count; i++) {
+		const struct plan_op *op = &plan->ops[i];
+
+		if (op->verb != PLAN_ADD)
+			continue;
+		resource_list_remove(&host->journal.list, &op->resource); // made for another end or value before
+		if (resource_list_add(&host->journal.list, &op->resource))
+			return err_set(err, -ENOMEM, NULL, "out of memory");
+		noted = true;
+	}
+	return noted ? journal_save(&host->journal, err) : 0;
+}
+
+// What could not be made is not ours; what was taken away is no longer.
+static int note_results(struct host *host, const struct plan *plan, struct err *err)
+{
+	bool noted = false;
+
+	for (size_t i = 0; i < plan->count; i++) {
+		const struct plan_op *op = &plan->ops[i];
+		bool replaced = false;
+
+		// taken away to be made anew in the same plan: the later operation owns the entry
+		for (size_t k = i + 1; op->verb == PLAN_REMOVE && k < plan->count && !replaced; k++)
+			replaced =
+				plan->ops[k].verb == PLAN_ADD && !resource_cmp(&plan->ops[k].resource, &op->resource);
+		if ((op->verb == PLAN_ADD && op->error) || (op->verb == PLAN_REMOVE && !op->error && !replaced)) {
+			resource_list_remove(&host->journal.list, &op->resource);
+			noted = true;
+		}
+	}
+	return noted ? journal_save(&host->journal, err) : 0;
+}
+
+static void tell(struct host *host, const struct plan *plan)
+{
+	for (size_t i = 0; i < plan->count; i++) {
+		const struct plan_op *op = &plan->ops[i];
+		char command[RESOURCE_COMMAND_MAX];
+
+		if (op->verb == PLAN_CONFLICT || op->error)
+			continue;
+		host->operations++;
+		host->repairs += op->verb == PLAN_REPAIR;
+		log_write(op->verb == PLAN_REPAIR ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "%s%s",
+			op->verb == PLAN_REPAIR ? "put back what was gone or changed: " : "",
+			resource_command(&op->resource, op->verb != PLAN_REMOVE, command));
+	}
+}
+
+int host_reconcile(struct host *host, const struct spec *spec, struct err *err)
+{
+	int rc = 0;
+
+	for (int round = 0; round < ROUNDS_MAX; round++) {
+		struct observed observed = { 0 };
+		struct plan plan = { 0 };
+
+		rc = make_plan(host, spec, &observed, &plan, err);
+		bool changes = !rc && plan_changes(&plan);
+
+		if (changes)
+			rc = note_intents(host, &plan, err);
+		size_t failed = 0;
+		if (!rc && changes) {
+			failed = apply_plan(host->sock, &plan, &observed);
+			tell(host, &plan);
+			rc = note_results(host, &plan, err);
+		}
+		observed_clear(&observed);
+		plan_clear(&host->left);
+		host->left = plan;
+		// what failed would fail again at once
+		if (rc || !changes || failed == plan_changes(&plan))
+			break;
+	}
+	return rc;
+}
+
+int host_problem(struct host *host, const struct spec *spec, const struct spec_service *service, char *buf, size_t size)
+{
+	struct resource_list want = { 0 };
+	struct iflink *links = NULL;
+	size_t count = 0;
+
+	buf[0] = '\0';
+	if (service->method == FORWARD_NAT && !inet_addr_is_set(&service->gateway))
+		snprintf(buf, size, "no gateway for the replies: name the director's address as \"gateway\"");
+	if (service->method == FORWARD_IPIP && !*desired_device(spec, service))
+		snprintf(buf, size, "no tunnel fits this pair of address families");
+	if (!host->left.count || *buf)
+		return 0;
+	int rc = iflink_dump(host->sock, &links, &count, NULL);
+	if (!rc)
+		rc = desired_of_service(spec, service, links, count, &want);
+	for (size_t i = 0; i < host->left.count && !rc && !*buf; i++) {
+		const struct plan_op *op = &host->left.ops[i];
+
+		if ((op->verb == PLAN_CONFLICT || op->error) && resource_list_find(&want, &op->resource) >= 0)
+			snprintf(buf, size, "%s", op->why);
+	}
+	free(links);
+	resource_list_clear(&want);
+	return rc;
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/monitor.h"
+
+#include "shared/log.h"
+#include "shared/netsock.h"
+
+#include <errno.h>
+#include <linux/rtnetlink.h>
+#include <stdlib.h>
+
+#define PAUSE_MS 20
+
+struct monitor {
+	uv_loop_t *loop;
+	struct netsock *events;
+	uv_poll_t poll;
+	uv_timer_t soon, periodic;
+	int open_handles;
+	msec_t last_ms; // when look was last called
+	void (*look)(void *ctx);
+	void *ctx;
+};
+
+static void look(struct monitor *monitor)
+{
+	uv_timer_stop(&monitor->soon);
+	monitor->last_ms = clock_now_ms();
+	monitor->look(monitor->ctx);
+}
+
+static void on_soon(uv_timer_t *timer)
+{
+	look(timer->data);
+}
+
+void monitor_wake(struct monitor *monitor)
+{
+	msec_t since = clock_now_ms() - monitor->last_ms;
+
+	if (uv_is_active((uv_handle_t *)&monitor->soon))
+		return;
+	uv_update_time(monitor->loop);
+	uv_timer_start(&monitor->soon, on_soon, since < PAUSE_MS ? (uint64_t)(PAUSE_MS - since) : 0, 0);
+}
+
+static void on_events(uv_poll_t *poll, int status, int events)
+{
+	struct monitor *monitor = poll->data;
+
+	(void)status, (void)events;
+	int n = netsock_receive(monitor->events, NULL, NULL);
+	if (n == -ENOBUFS)
+		log_debug("events were lost: looking at everything");
+	if (n != 0)
+		monitor_wake(monitor);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+	struct monitor *monitor = handle->data;
+
+	if (--monitor->open_handles)
+		return;
+	netsock_free(monitor->events);
+	free(monitor);
+}
+
+int monitor_new(uv_loop_t *loop, msec_t interval_ms, void (*look_fn)(void *ctx), void *ctx, struct monitor **ret,
+	struct err *err)
+{
+	static const int groups[] = { RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_RULE,
+		RTNLGRP_IPV6_RULE, RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, 0 };
+	struct monitor *monitor = calloc(1, sizeof(*monitor));
+
+	if (!monitor)
+		return err_set(err, -ENOMEM, NULL, "out of memory");
+	int rc = netsock_subscribe(NETLINK_ROUTE, groups, &monitor->events, err);
+	if (rc) {
+		free(monitor);
+		return rc;
+	}
+	monitor->loop = loop;
+	monitor->look = look_fn;
+	monitor->ctx = ctx;
+	monitor->last_ms = clock_now_ms() - PAUSE_MS;
+	uv_poll_init(loop, &monitor->poll, netsock_fd(monitor->events));
+	uv_timer_init(loop, &monitor->soon);
+	uv_timer_init(loop, &monitor->periodic);
+	monitor->open_handles = 3;
+	monitor->poll.data = monitor->soon.data = monitor->periodic.data = monitor;
+	uv_poll_start(&monitor->poll, UV_READABLE, on_events);
+	uv_timer_start(&monitor->periodic, on_soon, (uint64_t)interval_ms, (uint64_t)interval_ms);
+	*ret = monitor;
+	return 0;
+}
+
+void monitor_free(struct monitor *monitor)
+{
+	if (!monitor)
+		return;
+	uv_poll_stop(&monitor->poll);
+	uv_close((uv_handle_t *)&monitor->poll, on_closed);
+	uv_close((uv_handle_t *)&monitor->soon, on_closed);
+	uv_close((uv_handle_t *)&monitor->periodic, on_closed);
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/plan.h"
+
+#include "shared/diff.h"
+#include "shared/util.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+struct making {
+	const struct observed *observed;
+	struct plan *plan;
+	bool removals; // first walk: what goes; second walk: what comes
+};
+
+static struct plan_op *append(struct plan *plan, enum plan_verb verb, const struct resource *r)
+{
+	if (plan->count == plan->room) {
+		size_t room = plan->room ? 2 * plan->room : 16;
+		struct plan_op *ops = reallocarray(plan->ops, room, sizeof(*ops));
+
+		if (!ops)
+			return NULL;
+		plan->ops = ops;
+		plan->room = room;
+	}
+	struct plan_op *op = &plan->ops[plan->count++];
+
+	*op = (struct plan_op) { .verb = verb, .resource = *r };
+	return op;
+}
+
+static int conflict(
+	struct plan *plan, const struct resource *want, const struct resource *found, const struct observed *observed)
+{
+	struct plan_op *op = append(plan, PLAN_CONFLICT, want);
+	char addr[INET_ADDR_MAX];
+
+	if (!op)
+		return -ENOMEM;
+	switch (want->kind) {
+	case RESOURCE_TUNNEL:
+		snprintf(op->why, sizeof(op->why), "device %s is there already, as %s%s%s, and is not ours", want->dev,
+			*found->tunnel_kind ? found->tunnel_kind : "something else",
+			inet_addr_is_set(&found->addr) ? " local " : "",
+			inet_addr_is_set(&found->addr) ? inet_addr_format(&found->addr, addr) : "");
+		break;
+	case RESOURCE_VIP:
+		snprintf(op->why, sizeof(op->why),
+			"VIP %s is already on device %s and is wanted on %s; take it away there",
+			inet_addr_format(&want->addr, addr), observe_misplaced(observed, &want->addr, want->dev),
+			want->dev);
+		break;
+	case RESOURCE_CONF:
+		snprintf(op->why, sizeof(op->why), "net/ipv4/conf/all/%s is %d and overrules what %s needs (%d)",
+			resource_conf_name(want->conf), observed->all[want->conf], want->dev, want->value);
+		break;
+	case RESOURCE_ROUTE:
+		snprintf(op->why, sizeof(op->why), "table %u has a default route of someone else via %s", want->table,
+			inet_addr_format(&found->addr, addr));
+		break;
+	case RESOURCE_RULE:
+		break;
+	}
+	return 0;
+}
+
+// A setting on the device itself cannot win when "all" is larger than what is wanted.
+static bool all_overrules(const struct observed *observed, const struct resource *want)
+{
+	return want->kind == RESOURCE_CONF && observed->all[want->conf] > want->value;
+}
+
+static int want_one(struct making *m, const struct resource *want, const struct resource *ours)
+{
+	struct resource found = { 0 };
+	enum presence presence = observe_resource(m->observed, want, &found);
+
+	if (want->kind == RESOURCE_VIP && observe_misplaced(m->observed, &want->addr, want->dev))
+		return conflict(m->plan, want, &found, m->observed);
+	if (presence == PRESENCE_THERE)
+		return 0;
+	if (presence == PRESENCE_OTHER && (all_overrules(m->observed, want) || (!ours && want->kind != RESOURCE_CONF)))
+		return conflict(m->plan, want, &found, m->observed);
+	if (want->kind == RESOURCE_CONF && presence == PRESENCE_MISSING)
+		return 0; // the device has just gone, or will be made by an earlier operation and be seen in the next
+			  // round
+	struct plan_op *op = append(m->plan, ours ? PLAN_REPAIR : PLAN_ADD, want);
+
+	if (!op)
+		return -ENOMEM;
+	op->resource.original = ours ? ours->original : found.value;
+	return 0;
+}
+
+static int visit(void *ctx, const void *want_item, const void *have_item)
+{
+	struct making *m = ctx;
+	const struct resource *want = want_item, *ours = have_item;
+	// ours, but made for another end or value: goes and comes again
+	bool changed = want && ours && !resource_same(want, ours);
+
+	if (m->removals)
+		return (!want || changed) && !append(m->plan, PLAN_REMOVE, ours) ? -ENOMEM : 0;
+	if (!want)
+		return 0;
+	if (changed) {
+		struct plan_op *op = append(m->plan, PLAN_ADD, want);
+
+		if (!op)
+			return -ENOMEM;
+		op->resource.original = ours->original;
+		return 0;
+	}
+	return want_one(m, want, ours);
+}
+
+static int compare(const void *a, const void *b)
+{
+	return resource_cmp(a, b);
+}
+
+static void reverse(struct plan *plan)
+{
+	for (size_t i = 0; i < plan->count / 2; i++) {
+		struct plan_op op = plan->ops[i];
+
+		plan->ops[i] = plan->ops[plan->count - 1 - i];
+		plan->ops[plan->count - 1 - i] = op;
+	}
+}
+
+int plan_make(const struct resource_list *desired, const struct resource_list *journal, const struct observed *observed,
+	struct plan *ret)
+{
+	const struct diff_list want = { desired->items, desired->count, sizeof(*desired->items) };
+	const struct diff_list have = { journal->items, journal->count, sizeof(*journal->items) };
+	struct plan plan = { 0 };
+	struct making m = { observed, &plan, true };
+	int rc = diff_sorted(want, have, compare, visit, &m);
+
+	if (!rc) {
+		reverse(&plan);
+		m.removals = false;
+		rc = diff_sorted(want, have, compare, visit, &m);
+	}
+	if (rc) {
+		plan_clear(&plan);
+		return rc;
+	}
+	*ret = plan;
+	return 0;
+}
+
+void plan_clear(struct plan *plan)
+{
+	free(plan->ops);
+	*plan = (struct plan) { 0 };
+}
+
+size_t plan_changes(const struct plan *plan)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < plan->count; i++)
+		n += plan->ops[i].verb != PLAN_CONFLICT;
+	return n;
+}

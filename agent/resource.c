@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/resource.h"
+
+#include "shared/field.h"
+#include "shared/util.h"
+
+#include <errno.h>
+#include <linux/ip.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct field_choice kind_choices[] = {
+	{ "tunnel", RESOURCE_TUNNEL },
+	{ "conf", RESOURCE_CONF },
+	{ "vip", RESOURCE_VIP },
+	{ "route", RESOURCE_ROUTE },
+	{ "rule", RESOURCE_RULE },
+	{ NULL, 0 },
+};
+
+static const struct {
+	int conf;
+	const char *name;
+} confs[] = {
+	{ IPV4_DEVCONF_ARP_IGNORE, "arp_ignore" },
+	{ IPV4_DEVCONF_ARP_ANNOUNCE, "arp_announce" },
+	{ IPV4_DEVCONF_RP_FILTER, "rp_filter" },
+};
+
+const char *resource_conf_name(int conf)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(confs); i++)
+		if (confs[i].conf == conf)
+			return confs[i].name;
+	return NULL;
+}
+
+int resource_conf_number(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(confs); i++)
+		if (strcmp(confs[i].name, name) == 0)
+			return confs[i].conf;
+	return 0;
+}
+
+static int number_cmp(int64_t a, int64_t b)
+{
+	return (a > b) - (a < b);
+}
+
+int resource_cmp(const struct resource *a, const struct resource *b)
+{
+	int order = number_cmp(a->kind, b->kind);
+
+	if (order)
+		return order;
+	switch (a->kind) {
+	case RESOURCE_TUNNEL:
+		return strcmp(a->dev, b->dev);
+	case RESOURCE_CONF:
+		order = strcmp(a->dev, b->dev);
+		return order ? order : number_cmp(a->conf, b->conf);
+	case RESOURCE_VIP:
+		order = inet_addr_cmp(&a->addr, &b->addr);
+		return order ? order : strcmp(a->dev, b->dev);
+	case RESOURCE_ROUTE:
+		order = number_cmp(a->table, b->table);
+		return order ? order : inet_addr_cmp(&a->addr, &b->addr);
+	case RESOURCE_RULE:
+		order = inet_addr_cmp(&a->addr, &b->addr);
+		order = order ? order : number_cmp(a->ip_protocol, b->ip_protocol);
+		order = order ? order : number_cmp(a->sport, b->sport);
+		order = order ? order : number_cmp(a->table, b->table);
+		return order ? order : number_cmp(a->priority, b->priority);
+	}
+	return 0;
+}
+
+bool resource_same(const struct resource *a, const struct resource *b)
+{
+	if (resource_cmp(a, b))
+		return false;
+	if (a->kind == RESOURCE_TUNNEL)
+		return strcmp(a->tunnel_kind, b->tunnel_kind) == 0 && inet_addr_cmp(&a->addr, &b->addr) == 0;
+	return a->kind != RESOURCE_CONF || a->value == b->value;
+}
+
+struct route_rule resource_rule(const struct resource *r)
+{
+	return (struct route_rule) {
+		.from = r->addr,
+		.ip_protocol = r->ip_protocol,
+		.sport = r->sport,
+		.table = r->table,
+		.priority = r->priority,
+		.family = r->addr.family,
+	};
+}
+
+const char *resource_command(const struct resource *r, bool added, char buf[RESOURCE_COMMAND_MAX])
+{
+	char addr[INET_ADDR_MAX];
+	const char *v6 = r->addr.family == AF_INET6 ? "-6 " : "";
+	const size_t size = RESOURCE_COMMAND_MAX;
+
+	inet_addr_format(&r->addr, addr);
+	switch (r->kind) {
+	case RESOURCE_TUNNEL:
+		if (!added)
+			snprintf(buf, size, "ip link del %s", r->dev);
+		else if (r->addr.family == AF_INET6)
+			snprintf(buf, size, "ip link add %s up type %s mode any local %s remote :: encaplimit none",
+				r->dev, r->tunnel_kind, addr);
+		else
+			snprintf(buf, size, "ip link add %s up type %s local %s remote any", r->dev, r->tunnel_kind,
+				addr);
+		break;
+	case RESOURCE_CONF:
+		snprintf(buf, size, "sysctl -w net/ipv4/conf/%s/%s=%d", r->dev, resource_conf_name(r->conf),
+			added ? r->value : r->original);
+		break;
+	case RESOURCE_VIP:
+		snprintf(buf, size, "ip addr %s %s/%u dev %s%s", added ? "add" : "del", addr,
+			inet_addr_len(r->addr.family) * 8, r->dev,
+			added && r->addr.family == AF_INET6 ? " nodad preferred_lft 0" : "");
+		break;
+	case RESOURCE_ROUTE:
+		snprintf(buf, size, "ip %sroute %s default via %s table %u", v6, added ? "add" : "del", addr, r->table);
+		break;
+	case RESOURCE_RULE:
+		snprintf(buf, size, "ip %srule %s from %s ipproto %u sport %u lookup %u pref %u", v6,
+			added ? "add" : "del", addr, r->ip_protocol, r->sport, r->table, r->priority);
+		break;
+	}
+	return buf;
+}
+
+json_t *resource_to_json(const struct resource *r)
+{
+	char addr[INET_ADDR_MAX];
+
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:i, s:i}", "kind",
+		field_choice_name(kind_choices, r->kind), "dev", r->dev, "tunnel_kind", r->tunnel_kind, "addr",
+		inet_addr_is_set(&r->addr) ? inet_addr_format(&r->addr, addr) : "", "conf",
+		r->kind == RESOURCE_CONF ? resource_conf_name(r->conf) : "", "value", (int)r->value, "original",
+		(int)r->original, "table", (json_int_t)r->table, "priority", (json_int_t)r->priority, "ip_protocol",
+		(int)r->ip_protocol, "sport", (int)r->sport);
+}
+
+int resource_from_json(const json_t *json, struct resource *ret)
+{
+	const char *kind, *dev, *tunnel_kind, *addr, *conf;
+	json_int_t table, priority;
+	int value, original, ip_protocol, sport;
+	struct resource r = { 0 };
+	int64_t number;
+
+	if (json_unpack((json_t *)(uintptr_t)json, "{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:i, s:i}", "kind",
+		    &kind, "dev", &dev, "tunnel_kind", &tunnel_kind, "addr", &addr, "conf", &conf, "value", &value,
+		    "original", &original, "table", &table, "priority", &priority, "ip_protocol", &ip_protocol, "sport",
+		    &sport) ||
+		field_choice_value(kind_choices, kind, &number) || (*addr && inet_addr_parse(addr, &r.addr)))
+		return -EINVAL;
+	r.kind = (enum resource_kind)number;
+	snprintf(r.dev, sizeof(r.dev), "%s", dev);
+	snprintf(r.tunnel_kind, sizeof(r.tunnel_kind), "%s", tunnel_kind);
+	r.conf = resource_conf_number(conf);
+	r.value = value;
+	r.original = original;
+	r.table = (uint32_t)table;
+	r.priority = (uint32_t)priority;
+	r.ip_protocol = (uint8_t)ip_protocol;
+	r.sport = (uint16_t)sport;
+	*ret = r;
+	return r.kind == RESOURCE_CONF && !r.conf ? -EINVAL : 0;
+}

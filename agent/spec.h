@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// What this host should be: the services that it serves, as configuration and directors say. Plain data. Floor 1.
+#ifndef BRASS_AGENT_SPEC_H
+#define BRASS_AGENT_SPEC_H
+
+#include "shared/inet.h"
+#include "shared/protocol.h"
+
+#include <net/if.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct spec_service {
+	char name[PROTOCOL_NAME_MAX + 1];
+	struct inet_addr vip;
+	int protocol;             // IPPROTO_TCP, IPPROTO_UDP
+	uint16_t port;            // of the real server
+	int method;               // enum forward_method
+	struct inet_addr gateway; // nat: where replies go; not set: unknown
+};
+
+struct spec {
+	struct inet_addr address; // RIP
+	struct spec_service *services;
+	size_t count;
+	uint32_t table;    // of the return route (nat); IPv6 has its own of the same number
+	uint32_t priority; // of the rules that lead to it
+};
+
+#define SPEC_DEVICE_IPIP "brass-ipip" // IPv4 in IPv4
+#define SPEC_DEVICE_IP6 "brass-ip6"   // either in IPv6
+#define SPEC_DEVICE_SIT "brass-sit"   // IPv6 in IPv4
+
+#endif
