@@ -15,10 +15,12 @@ static int device_index(const struct resource *r, struct err *err)
 	return index ? index : err_set(err, -ENODEV, NULL, "there is no device %s", r->dev);
 }
 
-static int add_tunnel(struct netsock *ns, const struct resource *r, struct err *err)
+static int make_tunnel(struct netsock *ns, const struct resource *r, const struct observed *observed, struct err *err)
 {
 	const struct iflink_tunnel tunnel = { .kind = r->tunnel_kind, .local = r->addr };
-	int rc = iflink_add_tunnel(ns, r->dev, &tunnel, err);
+	struct resource found;
+	int rc = observe_resource(observed, r, &found) == PRESENCE_DOWN ? 0
+									: iflink_add_tunnel(ns, r->dev, &tunnel, err);
 
 	if (rc == -EOPNOTSUPP)
 		return err_set(err, rc, NULL, "the kernel has no %s devices: load them with \"modprobe %s\"",
@@ -30,11 +32,14 @@ static int add_tunnel(struct netsock *ns, const struct resource *r, struct err *
 	return index < 0 ? index : iflink_set_up(ns, index, err);
 }
 
-static int remove_tunnel(struct netsock *ns, const struct resource *r, struct err *err)
+// A device of that name that is something else by now stays.
+static int remove_tunnel(struct netsock *ns, const struct resource *r, const struct observed *observed, struct err *err)
 {
-	int index = (int)if_nametoindex(r->dev);
+	const struct iflink *link = iflink_find(observed->links, observed->link_count, r->dev);
+	struct resource found;
+	enum presence presence = observe_resource(observed, r, &found);
 
-	return index ? iflink_delete(ns, index, err) : 0;
+	return presence == PRESENCE_THERE || presence == PRESENCE_DOWN ? iflink_delete(ns, link->index, err) : 0;
 }
 
 static int set_conf(struct netsock *ns, const struct resource *r, int32_t value, struct err *err)
@@ -93,7 +98,7 @@ static int run_op(struct netsock *ns, const struct plan_op *op, const struct obs
 
 	switch (r->kind) {
 	case RESOURCE_TUNNEL:
-		return add ? add_tunnel(ns, r, err) : remove_tunnel(ns, r, err);
+		return add ? make_tunnel(ns, r, observed, err) : remove_tunnel(ns, r, observed, err);
 	case RESOURCE_CONF:
 		return add ? set_conf(ns, r, r->value, err) : restore_conf(ns, r, observed, err);
 	case RESOURCE_VIP:

@@ -129,8 +129,8 @@ static enum presence find_tunnel(const struct observed *o, const struct resource
 		return PRESENCE_MISSING;
 	if (strcmp(link->kind, want->tunnel_kind) == 0 && inet_addr_cmp(&link->local, &want->addr) == 0 &&
 		!inet_addr_is_set(&link->remote))
-		return PRESENCE_THERE;
-	*ret_found = *want;
+		return link->flags & IFF_UP ? PRESENCE_THERE : PRESENCE_DOWN;
+	*ret_found = (struct resource) { .kind = RESOURCE_TUNNEL };
 	snprintf(ret_found->tunnel_kind, sizeof(ret_found->tunnel_kind), "%.15s", link->kind);
 	ret_found->addr = link->local;
 	return PRESENCE_OTHER;

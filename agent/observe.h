@@ -32,6 +32,7 @@ void observed_clear(struct observed *o);
 enum presence {
 	PRESENCE_MISSING,
 	PRESENCE_THERE, // as wanted
+	PRESENCE_DOWN,  // a tunnel as wanted, but not up
 	PRESENCE_OTHER, // something else of that name or key: *ret_found says what (a CONF's present value)
 };
 enum presence observe_resource(const struct observed *o, const struct resource *want, struct resource *ret_found);

@@ -31,20 +31,23 @@ static struct plan_op *append(struct plan *plan, enum plan_verb verb, const stru
 	return op;
 }
 
-static int conflict(
-	struct plan *plan, const struct resource *want, const struct resource *found, const struct observed *observed)
+static int conflict(struct making *m, const struct resource *want, enum presence presence, const struct resource *found)
 {
-	struct plan_op *op = append(plan, PLAN_CONFLICT, want);
+	const struct observed *observed = m->observed;
+	struct plan_op *op = append(m->plan, PLAN_CONFLICT, want);
 	char addr[INET_ADDR_MAX];
 
 	if (!op)
 		return -ENOMEM;
 	switch (want->kind) {
 	case RESOURCE_TUNNEL:
-		snprintf(op->why, sizeof(op->why), "device %s is there already, as %s%s%s, and is not ours", want->dev,
-			*found->tunnel_kind ? found->tunnel_kind : "something else",
-			inet_addr_is_set(&found->addr) ? " local " : "",
-			inet_addr_is_set(&found->addr) ? inet_addr_format(&found->addr, addr) : "");
+		if (presence == PRESENCE_DOWN)
+			snprintf(op->why, sizeof(op->why), "device %s is down and is not ours", want->dev);
+		else
+			snprintf(op->why, sizeof(op->why), "device %s is there already, as %s%s%s, and is not ours",
+				want->dev, *found->tunnel_kind ? found->tunnel_kind : "something else",
+				inet_addr_is_set(&found->addr) ? " local " : "",
+				inet_addr_is_set(&found->addr) ? inet_addr_format(&found->addr, addr) : "");
 		break;
 	case RESOURCE_VIP:
 		snprintf(op->why, sizeof(op->why),
@@ -72,17 +75,37 @@ static bool all_overrules(const struct observed *observed, const struct resource
 	return want->kind == RESOURCE_CONF && observed->all[want->conf] > want->value;
 }
 
+// It would stand on a device, or lead to a table, that turned out to be someone else's.
+static bool stands_on_conflict(const struct plan *plan, const struct resource *want)
+{
+	for (size_t i = 0; i < plan->count; i++) {
+		const struct resource *r = &plan->ops[i].resource;
+
+		if (plan->ops[i].verb != PLAN_CONFLICT)
+			continue;
+		if (r->kind == RESOURCE_TUNNEL && want->kind != RESOURCE_TUNNEL && strcmp(r->dev, want->dev) == 0)
+			return true;
+		if (r->kind == RESOURCE_ROUTE && want->kind == RESOURCE_RULE && r->table == want->table &&
+			r->addr.family == want->addr.family)
+			return true;
+	}
+	return false;
+}
+
 static int want_one(struct making *m, const struct resource *want, const struct resource *ours)
 {
 	struct resource found = { 0 };
 	enum presence presence = observe_resource(m->observed, want, &found);
 
 	if (want->kind == RESOURCE_VIP && observe_misplaced(m->observed, &want->addr, want->dev))
-		return conflict(m->plan, want, &found, m->observed);
-	if (presence == PRESENCE_THERE)
+		return conflict(m, want, presence, &found);
+	if (presence == PRESENCE_THERE || stands_on_conflict(m->plan, want))
 		return 0;
-	if (presence == PRESENCE_OTHER && (all_overrules(m->observed, want) || (!ours && want->kind != RESOURCE_CONF)))
-		return conflict(m->plan, want, &found, m->observed);
+	if (presence == PRESENCE_DOWN && !ours)
+		return conflict(m, want, presence, &found);
+	// a device or route of this name that is something else is not ours, whatever the journal says
+	if (presence == PRESENCE_OTHER && (want->kind != RESOURCE_CONF || all_overrules(m->observed, want)))
+		return conflict(m, want, presence, &found);
 	if (want->kind == RESOURCE_CONF && presence == PRESENCE_MISSING)
 		return 0; // the device has just gone, or will be made by an earlier operation and be seen in the next
 			  // round
