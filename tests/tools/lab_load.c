@@ -65,7 +65,7 @@ struct load {
 
 	int epoll;
 	struct request *requests;
-	size_t busy;
+	size_t busy, cursor;
 	int64_t now_ns, start_ns, next_ns;
 	bool counting, stop;
 
@@ -336,7 +336,10 @@ static void begin_due(struct load *load)
 	const size_t room = load->counting ? load->concurrency : TRIES;
 
 	for (size_t i = 0; i < room && load->busy < room && load->next_ns <= load->now_ns && !load->stop; i++) {
-		if (load->requests[i].active)
+		// one after the other, so that with -k every connection has its turn
+		struct request *r = &load->requests[load->cursor++ % room];
+
+		if (r->active)
 			continue;
 		if (load->counting && load->count_max && load->begun >= load->count_max) {
 			load->stop = true;
@@ -346,7 +349,7 @@ static void begin_due(struct load *load)
 		// with a rate, what could not be begun in time is not made up for with a burst
 		if (load->next_ns < load->now_ns - 1000000000)
 			load->next_ns = load->now_ns;
-		begin(load, &load->requests[i]);
+		begin(load, r);
 	}
 }
 

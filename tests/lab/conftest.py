@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scenarios of the lab: `scripts/lab -- /usr/bin/python3 -m pytest tests/lab`."""
+
+import os
+
+import pytest
+import topology
+
+
+@pytest.fixture(autouse=True, scope="session")
+def in_the_lab():
+    if not os.environ.get("BRASS_LAB"):
+        pytest.fail("not in a lab: these tests change the kernel's network. Run them with scripts/lab", pytrace=False)
+
+
+def pytest_sessionfinish():
+    for t in list(topology.live):
+        t.close()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    logs = "".join(topology.failed_logs)
+    topology.failed_logs.clear()
+    if report.failed:
+        logs += "".join(t.logs() for t in topology.live)
+        if logs:
+            report.sections.append(("daemons", logs))
