@@ -147,6 +147,8 @@ static int open_api(struct director *d, struct err *err)
 
 static int load_state(struct director *d, struct err *err)
 {
+	if (ipvs_tune(err))
+		log_warning("%s: connections may hang when a backend goes", err->text);
 	int rc = vip_new(&d->loop, d->config->vip_device, &d->vip, err);
 
 	if (!rc)

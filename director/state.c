@@ -234,6 +234,8 @@ static int remove_service(struct state *state, struct service *service, bool hol
 	if (!rc)
 		rc = store_delete_all(state->store, STORE_BACKEND, name, err);
 	if (!rc)
+		rc = store_delete_all(state->store, STORE_DOWN, name, err);
+	if (!rc)
 		rc = store_commit(state->store, err);
 	if (rc) {
 		store_rollback(state->store);
@@ -354,6 +356,8 @@ static int store_backend(struct state *state, const char *service, const char *n
 		rc = put_json(state->store, STORE_BACKEND, service, name, field_print(&backend_fields, options), err);
 	else
 		rc = store_delete(state->store, STORE_BACKEND, service, name, err);
+	if (!rc && !options)
+		rc = store_delete(state->store, STORE_DOWN, service, name, err);
 	if (!rc)
 		rc = store_commit(state->store, err);
 	if (rc)
@@ -704,8 +708,27 @@ void state_expire(struct state *state)
 	lease_expire(&state->model, clock_now_ms(), agent_lost, agent_reaped, state);
 }
 
+// A verdict outlives a restart: a director that comes back must not send traffic to a backend that it had taken out.
+static void store_verdict(struct state *state, const struct backend *backend)
+{
+	const char *service = backend->service->name, *reason = backend->health.reason;
+	struct err err = { 0 };
+	int rc = store_begin(state->store, &err);
+
+	if (!rc)
+		rc = backend->health.down ? store_put(state->store, STORE_DOWN, service, backend->name, reason, &err)
+					  : store_delete(state->store, STORE_DOWN, service, backend->name, &err);
+	if (!rc)
+		rc = store_commit(state->store, &err);
+	else
+		store_rollback(state->store);
+	if (rc)
+		log_error("%s/%s: the verdict cannot be stored: %s", service, backend->name, err.text);
+}
+
 void state_health_changed(struct state *state, struct backend *backend)
 {
+	store_verdict(state, backend);
 	reconcile_or_log(state, backend->service);
 	if (backend->agent)
 		touch_agent(state, backend->agent);

@@ -78,6 +78,21 @@ static int load_agent(void *ctx, const char *owner, const char *name, const char
 	return 0;
 }
 
+static int load_verdict(void *ctx, const char *owner, const char *name, const char *text, struct err *err)
+{
+	struct state *state = ctx;
+	struct service *service = model_service(&state->model, owner);
+	struct backend *backend = service ? model_backend(service, name) : NULL;
+
+	(void)err;
+	// without a pulse (it may have been changed) nobody would ever lift the verdict
+	if (!backend || model_pulse(backend)->kind == CHECK_NONE)
+		return 0;
+	backend->health.down = true;
+	snprintf(backend->health.reason, sizeof(backend->health.reason), "%s", text);
+	return 0;
+}
+
 struct owned {
 	struct owned *next;
 	char name[IPVS_KEY_MAX];
@@ -237,6 +252,9 @@ int state_load(struct state *state, struct err *err)
 		return rc;
 	for (struct service *s = state->model.services; s; s = s->hh.next)
 		state_bind_agents(state, s);
+	rc = store_each(state->store, STORE_DOWN, load_verdict, state, err);
+	if (rc)
+		return rc;
 	remove_stale_services(state);
 	size_t before = reconcile_messages(state->reconcile);
 	reconcile_all(state);

@@ -26,7 +26,8 @@ int store_commit(struct store *store, struct err *err);
 void store_rollback(struct store *store);
 
 // The kinds of rows. A row is (owner, name) -> text; owner is "" but for backends, where it is the service.
-enum store_kind { STORE_SERVICE, STORE_BACKEND, STORE_AGENT, STORE_OWNED_SERVICE, STORE_OWNED_ADDRESS };
+// STORE_DOWN holds the reason for each backend that its pulse has taken out, so that a restart does not put it back in.
+enum store_kind { STORE_SERVICE, STORE_BACKEND, STORE_AGENT, STORE_OWNED_SERVICE, STORE_OWNED_ADDRESS, STORE_DOWN };
 
 // Inside a transaction. Putting replaces; deleting what is not there is fine.
 int store_put(struct store *store, enum store_kind kind, const char *owner, const char *name, const char *text,
