@@ -2,8 +2,9 @@
 /*
  * lab-arp: lists every host of the segment that answers for an address, by MAC, one a line.
  *
- * For IPv4 an ARP probe (RFC 5227: no sender address), for IPv6 a neighbour solicitation from the unspecified address (RFC 4862,
- * as in duplicate address detection): neither leaves a trace in anybody's neighbour table. Exit 0 if anybody answered, 1 if nobody.
+ * For IPv4 an ARP probe (RFC 5227: no sender address), for IPv6 a neighbour solicitation from the unspecified address
+ * (RFC 4862, as in duplicate address detection): neither leaves a trace in anybody's neighbour table. Exit 0 if anybody
+ * answered, 1 if nobody.
  */
 #include "lab_net.h"
 #include <errno.h>
@@ -49,7 +50,7 @@ static uint16_t icmp6_checksum(const struct nd_frame *f)
 		struct in6_addr src, dst;
 		uint32_t len, next;
 		struct nd_neighbor_solicit ns;
-	} sum = {f->ip6.ip6_src, f->ip6.ip6_dst, htonl(sizeof(f->ns)), htonl(IPPROTO_ICMPV6), f->ns};
+	} sum = { f->ip6.ip6_src, f->ip6.ip6_dst, htonl(sizeof(f->ns)), htonl(IPPROTO_ICMPV6), f->ns };
 	const unsigned char *p = (const unsigned char *)&sum;
 	uint32_t total = 0;
 
@@ -62,18 +63,18 @@ static uint16_t icmp6_checksum(const struct nd_frame *f)
 
 static bool send_frame(struct probe *p, const void *frame, size_t size)
 {
-	struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_ifindex = p->ifindex, .sll_halen = ETH_ALEN};
+	struct sockaddr_ll to = { .sll_family = AF_PACKET, .sll_ifindex = p->ifindex, .sll_halen = ETH_ALEN };
 
 	return sendto(p->fd, frame, size, 0, (struct sockaddr *)&to, sizeof(to)) == (ssize_t)size;
 }
 
 static bool ask_arp(struct probe *p)
 {
-	struct arp_frame f = {.eth.ether_type = htons(ETHERTYPE_ARP)};
+	struct arp_frame f = { .eth.ether_type = htons(ETHERTYPE_ARP) };
 
 	memset(f.eth.ether_dhost, 0xff, ETH_ALEN);
 	memcpy(f.eth.ether_shost, p->mac, ETH_ALEN);
-	f.arp.ea_hdr = (struct arphdr){htons(ARPHRD_ETHER), htons(ETHERTYPE_IP), ETH_ALEN, 4, htons(ARPOP_REQUEST)};
+	f.arp.ea_hdr = (struct arphdr) { htons(ARPHRD_ETHER), htons(ETHERTYPE_IP), ETH_ALEN, 4, htons(ARPOP_REQUEST) };
 	memcpy(f.arp.arp_sha, p->mac, ETH_ALEN);
 	memcpy(f.arp.arp_tpa, &p->v4, 4);
 	return send_frame(p, &f, sizeof(f));
@@ -81,11 +82,12 @@ static bool ask_arp(struct probe *p)
 
 static bool ask_nd(struct probe *p)
 {
-	struct nd_frame f = {.eth.ether_type = htons(ETHERTYPE_IPV6)};
-	struct in6_addr to = {.s6_addr = {0xff, 2, [11] = 1, [12] = 0xff}}; // the solicited-node group of the target
+	struct nd_frame f = { .eth.ether_type = htons(ETHERTYPE_IPV6) };
+	struct in6_addr to = { .s6_addr = {
+				       0xff, 2, [11] = 1, [12] = 0xff } }; // the solicited-node group of the target
 
 	memcpy(&to.s6_addr[13], &p->v6.s6_addr[13], 3);
-	memcpy(f.eth.ether_dhost, (unsigned char[]){0x33, 0x33}, 2);
+	memcpy(f.eth.ether_dhost, (unsigned char[]) { 0x33, 0x33 }, 2);
 	memcpy(f.eth.ether_dhost + 2, &to.s6_addr[12], 4);
 	memcpy(f.eth.ether_shost, p->mac, ETH_ALEN);
 	f.ip6.ip6_flow = htonl(6u << 28);
@@ -106,7 +108,9 @@ static const unsigned char *answer_in(const struct probe *p, const void *frame, 
 	const struct nd_frame *n = frame;
 
 	if (p->family == AF_INET)
-		return size >= sizeof(*a) && a->arp.arp_op == htons(ARPOP_REPLY) && !memcmp(a->arp.arp_spa, &p->v4, 4) ? a->arp.arp_sha : NULL;
+		return size >= sizeof(*a) && a->arp.arp_op == htons(ARPOP_REPLY) && !memcmp(a->arp.arp_spa, &p->v4, 4)
+			? a->arp.arp_sha
+			: NULL;
 	return size >= sizeof(*n) && n->ip6.ip6_nxt == IPPROTO_ICMPV6 && n->na.nd_na_type == ND_NEIGHBOR_ADVERT &&
 			!memcmp(&n->na.nd_na_target, &p->v6, sizeof(p->v6))
 		? n->eth.ether_shost
@@ -118,7 +122,7 @@ static void listen_until(struct probe *p, int64_t deadline)
 	int64_t left;
 
 	while ((left = deadline - now_ns()) > 0) {
-		struct pollfd pollfd = {p->fd, POLLIN, 0};
+		struct pollfd pollfd = { p->fd, POLLIN, 0 };
 		const unsigned char *mac;
 		struct sockaddr_ll from;
 		socklen_t from_len = sizeof(from);
@@ -145,8 +149,8 @@ static void listen_until(struct probe *p, int64_t deadline)
 
 static void open_on(struct probe *p, const char *device)
 {
-	struct sockaddr_ll bound = {.sll_family = AF_PACKET};
-	struct ifreq request = {0};
+	struct sockaddr_ll bound = { .sll_family = AF_PACKET };
+	struct ifreq request = { 0 };
 
 	p->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
 	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", device);
@@ -168,7 +172,7 @@ static void open_on(struct probe *p, const char *device)
 int main(int argc, char **argv)
 {
 	int64_t wait_ms = 300;
-	struct probe p = {0};
+	struct probe p = { 0 };
 	int option;
 
 	while ((option = getopt(argc, argv, "w:")) != -1) {

@@ -2,8 +2,8 @@
 #ifndef LAB_NET_H
 #define LAB_NET_H
 /*
- * The few lines that the lab's tools share. They stand on nothing of Brass: a test's instrument must not have the bugs of what it
- * measures.
+ * The few lines that the lab's tools share. They stand on nothing of Brass: a test's instrument must not have the bugs
+ * of what it measures.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -51,7 +51,8 @@ static inline int64_t number(const char *what, const char *text, int64_t min, in
 	long long value = strtoll(text, &end, 10);
 
 	if (end == text || *end || value < min || value > max) {
-		fprintf(stderr, "%s: \"%s\" is not a number from %lld to %lld\n", what, text, (long long)min, (long long)max);
+		fprintf(stderr, "%s: \"%s\" is not a number from %lld to %lld\n", what, text, (long long)min,
+			(long long)max);
 		exit(2);
 	}
 	return value;

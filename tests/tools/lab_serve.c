@@ -6,7 +6,8 @@
  *   GET /health    NAME, or 503    GET /slow/MS   NAME, after MS milliseconds
  *   POST anything  NAME, once the body is read (X-Received: its size)
  *
- * A datagram is answered with NAME, from the address it was sent to. Prints one line when it listens. Ends on SIGTERM or SIGINT.
+ * A datagram is answered with NAME, from the address it was sent to. Prints one line when it listens. Ends on SIGTERM
+ * or SIGINT.
  */
 #include "lab_net.h"
 #include <errno.h>
@@ -22,14 +23,14 @@ enum { HEAD_MAX = 8192 };
 struct conn {
 	int fd;
 	struct conn *prev, *next;
-	size_t head_len;      // bytes in head
-	uint64_t body_left;   // of the request, still to be read
+	size_t head_len;    // bytes in head
+	uint64_t body_left; // of the request, still to be read
 	uint64_t body_size;
 	uint64_t answer_left; // bytes of filler still to be sent
 	size_t out_len, out_sent;
 	int64_t answer_at; // when a slow answer is due; 0: at once
-	bool busy;	   // a request is being answered
-	bool close;	   // after this answer
+	bool busy;         // a request is being answered
+	bool close;        // after this answer
 	bool wants_out;
 	char peer[INET6_ADDRSTRLEN];
 	char head[HEAD_MAX + 1];
@@ -48,7 +49,7 @@ static char filler[65536];
 
 static void watch(struct server *s, int op, int fd, void *ptr, uint32_t events)
 {
-	struct epoll_event event = {.events = events, .data.ptr = ptr};
+	struct epoll_event event = { .events = events, .data.ptr = ptr };
 
 	if (epoll_ctl(s->epoll, op, fd, &event))
 		perror("lab-serve: epoll_ctl");
@@ -73,11 +74,13 @@ static void answer(struct server *s, struct conn *c, const char *status, uint64_
 
 	if (bytes)
 		n = snprintf(c->out, sizeof(c->out),
-			"HTTP/1.1 %s\r\nX-Server: %s\r\nContent-Type: application/octet-stream\r\nContent-Length: %llu\r\n%s\r\n",
+			"HTTP/1.1 %s\r\nX-Server: %s\r\nContent-Type: application/octet-stream\r\nContent-Length: "
+			"%llu\r\n%s\r\n",
 			status, s->name, (unsigned long long)bytes, closing);
 	else
 		n = snprintf(c->out, sizeof(c->out),
-			"HTTP/1.1 %s\r\nX-Server: %s\r\nX-Received: %llu\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n%s\r\n%s\n",
+			"HTTP/1.1 %s\r\nX-Server: %s\r\nX-Received: %llu\r\nContent-Type: "
+			"text/plain\r\nContent-Length: %zu\r\n%s\r\n%s\n",
 			status, s->name, (unsigned long long)c->body_size, strlen(s->name) + 1, closing, s->name);
 	c->out_len = (size_t)n;
 	c->out_sent = 0;
@@ -124,8 +127,11 @@ static bool push(struct server *s, struct conn *c)
 	while (c->out_sent < c->out_len || c->answer_left) {
 		bool head = c->out_sent < c->out_len;
 		const char *from = head ? c->out + c->out_sent : filler;
-		size_t size = head ? c->out_len - c->out_sent : c->answer_left < sizeof(filler) ? (size_t)c->answer_left : sizeof(filler);
-		ssize_t n = send(c->fd, from, size, MSG_NOSIGNAL | MSG_DONTWAIT | (head && c->answer_left ? MSG_MORE : 0));
+		size_t size = head                        ? c->out_len - c->out_sent
+			: c->answer_left < sizeof(filler) ? (size_t)c->answer_left
+							  : sizeof(filler);
+		ssize_t n =
+			send(c->fd, from, size, MSG_NOSIGNAL | MSG_DONTWAIT | (head && c->answer_left ? MSG_MORE : 0));
 
 		if (n < 0 && errno == EAGAIN) {
 			if (!c->wants_out)
@@ -220,8 +226,9 @@ static void on_connection(struct server *s)
 	c->fd = fd;
 	if (!s->quiet)
 		inet_ntop(peer.sin6_family,
-			peer.sin6_family == AF_INET6 ? (void *)&peer.sin6_addr : (void *)&((struct sockaddr_in *)&peer)->sin_addr, c->peer,
-			sizeof(c->peer));
+			peer.sin6_family == AF_INET6 ? (void *)&peer.sin6_addr
+						     : (void *)&((struct sockaddr_in *)&peer)->sin_addr,
+			c->peer, sizeof(c->peer));
 	c->next = s->conns;
 	if (c->next)
 		c->next->prev = c;
@@ -235,8 +242,8 @@ static void on_datagram(struct server *s)
 {
 	char data[2048], control[256];
 	struct sockaddr_storage peer;
-	struct iovec iov = {data, sizeof(data)};
-	struct msghdr msg = {&peer, sizeof(peer), &iov, 1, control, sizeof(control), 0};
+	struct iovec iov = { data, sizeof(data) };
+	struct msghdr msg = { &peer, sizeof(peer), &iov, 1, control, sizeof(control), 0 };
 
 	if (recvmsg(s->udp, &msg, MSG_DONTWAIT) < 0)
 		return;
@@ -323,7 +330,7 @@ static void loop(struct server *s)
 
 int main(int argc, char **argv)
 {
-	struct server s = {0};
+	struct server s = { 0 };
 	struct endpoint e;
 	const char *address = "::";
 	sigset_t stop;
@@ -346,8 +353,10 @@ int main(int argc, char **argv)
 		}
 	}
 	if (argc - optind != 2) {
-		fprintf(stderr, "usage: lab-serve [-q] [-a ADDRESS] [-d FILE] NAME PORT\n"
-				"  -a  listen on this address only    -d  /health answers 503 while FILE exists    -q  do not list requests\n");
+		fprintf(stderr,
+			"usage: lab-serve [-q] [-a ADDRESS] [-d FILE] NAME PORT\n"
+			"  -a  listen on this address only    -d  /health answers 503 while FILE exists    -q  do not "
+			"list requests\n");
 		return 2;
 	}
 	s.name = argv[optind];
@@ -372,6 +381,7 @@ int main(int argc, char **argv)
 	watch(&s, EPOLL_CTL_ADD, s.udp, &s.udp, EPOLLIN);
 	printf("%s listening on port %u\n", s.name, port);
 	loop(&s);
-	printf("%s answered %llu requests and %llu datagrams\n", s.name, (unsigned long long)s.requests, (unsigned long long)s.datagrams);
+	printf("%s answered %llu requests and %llu datagrams\n", s.name, (unsigned long long)s.requests,
+		(unsigned long long)s.datagrams);
 	return 0;
 }
