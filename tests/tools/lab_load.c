@@ -1,545 +1,580 @@
 // SPDX-License-Identifier: Apache-2.0
-/*
- * lab-load: a client that counts every request: who answered it, or why nobody did. One JSON object on stdout at the
- * end.
- *
- * A worker has one request at a time; by default each is a new connection. One clock reading serves a whole turn of the
- * loop, as the clock is dear in user-mode Linux; so latencies are those of the turn, good to about the time a turn
- * takes.
- */
-#include "lab_net.h"
+// A client that counts every request: how many were answered, by whom, and why the others were not. One JSON object on
+// stdout at the end; exit code 0 when all were answered, 1 when not, 2 for a wrong command line.
+//
+// One process, one epoll, one look at the clock a turn. A request is a connection of its own (with -k they follow one
+// another on -c connections) or, with -u, a datagram from a socket of its own. SIGTERM and SIGINT end it: no new
+// requests, those under way are finished and counted.
+#include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <netinet/tcp.h>
+#include <limits.h>
+#include <netinet/in.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
-#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { HEAD_MAX = 2048, SERVERS_MAX = 64, NAME_SIZE = 65 };
+#define CONCURRENCY_MAX 4096
+#define HEAD_MAX 4096
+#define NAMES_MAX 256
+#define EVENTS 256
+// while waiting for the first answer: one more try every 5 ms, given up after 100
+#define TRY_EVERY_NS 5000000
+#define TRY_TIMEOUT_NS 100000000
+#define TRIES 20
 
-enum failure {
-	FAIL_REFUSED,
-	FAIL_RESET,
-	FAIL_UNREACHABLE,
-	FAIL_TIMEOUT,
-	FAIL_SHORT,
-	FAIL_STATUS,
-	FAIL_OTHER,
-	FAILURES
-};
-static const char *const failure_names[FAILURES] = {
-	[FAIL_REFUSED] = "refused",
-	[FAIL_RESET] = "reset",
-	[FAIL_UNREACHABLE] = "unreachable",
-	[FAIL_TIMEOUT] = "timeout",
-	[FAIL_SHORT] = "short",
-	[FAIL_STATUS] = "status",
-	[FAIL_OTHER] = "other",
+struct tally {
+	size_t used;
+	struct {
+		char name[72];
+		uint64_t count;
+	} rows[NAMES_MAX];
 };
 
-enum state { IDLE, CONNECTING, SENDING, RECEIVING };
-
-struct worker {
-	enum state state;
+struct request {
 	int fd; // -1: none
-	int64_t started_at, wait_until;
-	size_t sent;
-	size_t head_len;
-	bool head_done, closes;
-	int64_t body_left; // -1: until the connection ends
-	int status;
-	char name[NAME_SIZE];
+	bool active, connected, in_body;
+	int64_t begun_ns, deadline_ns;
+	size_t sent; // of the question
+	uint64_t body_sent;
 	char head[HEAD_MAX + 1];
+	size_t head_len;
+	uint64_t body_left;
+	int error; // of sending
+	int status;
+	bool closes; // the server will close
+	char server[72];
 };
 
 struct load {
-	// what to do
-	struct endpoint to;
-	int64_t requests, duration_ns, timeout_ns, interval_ns, gap_ns;
+	struct sockaddr_storage to, from;
+	socklen_t to_len, from_len;
+	uint64_t count_max;
+	int64_t time_ns, timeout_ns, interval_ns, wait_ns;
+	size_t concurrency;
 	bool udp, keep;
-	const char *stop_file;
-	char *request; // sent as it is: head and body
-	size_t request_len;
-	// what is going on
-	int epoll, signals;
-	struct worker *workers;
-	int worker_count;
-	int64_t now, start, next_at, stop_looked_at;
-	bool stopping, giving_up;
-	// what was seen
-	int64_t begun, ok, failed, reasons[FAILURES], bytes, first_ok, last_ok, max_gap, max_latency, sum_latency;
-	struct {
-		char name[NAME_SIZE];
-		int64_t count;
-	} servers[SERVERS_MAX];
-	int server_count;
+	uint64_t body; // bytes that go with every request
+	char question[1024];
+	size_t question_len;
+
+	int epoll;
+	struct request *requests;
+	size_t busy, cursor;
+	int64_t now_ns, start_ns, next_ns;
+	bool counting, stop;
+
+	uint64_t begun, ok, failed, bytes;
+	int64_t max_ns, first_ok_ns;
+	struct tally reasons, servers;
 };
 
-static char sink[65536];
+static volatile sig_atomic_t stop_signal;
+static char filler[65536], sink[65536];
 
-static void hang_up(struct worker *w)
+static void on_signal(int number)
 {
-	if (w->fd >= 0)
-		close(w->fd);
-	w->fd = -1;
+	stop_signal = number;
 }
 
-static void note_gap(struct load *l)
+static int64_t now_ns(void)
 {
-	int64_t gap = l->now - (l->last_ok ? l->last_ok : l->start);
+	struct timespec ts;
 
-	if (gap > l->max_gap)
-		l->max_gap = gap;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-static void rest(struct load *l, struct worker *w)
+static void count(struct tally *tally, const char *name)
 {
-	w->state = IDLE;
-	w->wait_until = l->now + l->gap_ns;
+	size_t i = 0;
+
+	while (i < tally->used && strcmp(tally->rows[i].name, name) != 0)
+		i++;
+	if (i == tally->used) {
+		if (i == NAMES_MAX)
+			i--; // the last row stands for the rest
+		else
+			tally->used++;
+		snprintf(tally->rows[i].name, sizeof(tally->rows[i].name), "%s", name);
+	}
+	tally->rows[i].count++;
 }
 
-static void fail(struct load *l, struct worker *w, enum failure why)
-{
-	l->failed++;
-	l->reasons[why]++;
-	hang_up(w);
-	rest(l, w);
-}
+// --- one request, from begin to finish ---
 
-static enum failure failure_of(int error)
+static const char *reason_of(int error)
 {
+	static char other[80];
+
 	switch (error) {
 	case ECONNREFUSED:
-		return FAIL_REFUSED;
+		return "refused";
 	case ECONNRESET:
 	case EPIPE:
-		return FAIL_RESET;
+		return "reset";
 	case EHOSTUNREACH:
 	case ENETUNREACH:
-		return FAIL_UNREACHABLE;
+		return "unreachable";
 	case ETIMEDOUT:
-		return FAIL_TIMEOUT;
+		return "timeout-connect";
 	default:
-		return FAIL_OTHER;
+		snprintf(other, sizeof(other), "%.64s", strerror(error));
+		return other;
 	}
 }
 
-static void succeed(struct load *l, struct worker *w)
+static void drop(struct request *r)
 {
-	int64_t latency = l->now - w->started_at;
-	int i;
-
-	for (i = 0; i < l->server_count && strcmp(l->servers[i].name, w->name); i++)
-		;
-	if (i == l->server_count && i < SERVERS_MAX)
-		memcpy(l->servers[l->server_count++].name, w->name, NAME_SIZE);
-	if (i < SERVERS_MAX)
-		l->servers[i].count++;
-	note_gap(l);
-	l->ok++;
-	l->last_ok = l->now;
-	if (!l->first_ok)
-		l->first_ok = l->now;
-	l->sum_latency += latency;
-	if (latency > l->max_latency)
-		l->max_latency = latency;
-	if (!l->keep || w->closes)
-		hang_up(w);
-	rest(l, w);
+	if (r->fd >= 0)
+		close(r->fd);
+	r->fd = -1;
 }
 
-static void name_from(struct worker *w, const char *text)
+// reason NULL: it was answered.
+static void finish(struct load *load, struct request *r, const char *reason)
 {
-	size_t len = text ? strcspn(text, "\r\n") : 0;
-
-	if (len >= NAME_SIZE)
-		len = NAME_SIZE - 1;
-	memcpy(w->name, text ? text : "?", text ? len : 1);
-	w->name[text ? len : 1] = 0;
-}
-
-static void body_arrived(struct load *l, struct worker *w, int64_t size)
-{
-	l->bytes += size;
-	if (w->body_left < 0)
+	r->active = false;
+	load->busy--;
+	if (reason || r->closes || !load->keep)
+		drop(r);
+	if (!reason && load->first_ok_ns < 0)
+		load->first_ok_ns = load->now_ns - load->start_ns;
+	if (!load->counting)
 		return;
-	w->body_left -= size;
-	if (w->body_left > 0)
-		return;
-	if (w->status == 200)
-		succeed(l, w);
-	else
-		fail(l, w, FAIL_STATUS);
-}
-
-static void head_arrived(struct load *l, struct worker *w)
-{
-	char *end = strstr(w->head, "\r\n\r\n");
-	const char *length, *connection;
-	size_t head_size;
-
-	if (!end) {
-		if (w->head_len == HEAD_MAX)
-			fail(l, w, FAIL_OTHER);
-		return;
-	}
-	head_size = (size_t)(end + 4 - w->head);
-	end[2] = 0;
-	w->head_done = true;
-	if (sscanf(w->head, "HTTP/1.%*c %d", &w->status) != 1) {
-		fail(l, w, FAIL_OTHER);
-		return;
-	}
-	name_from(w, header_value(w->head, "X-Server"));
-	length = header_value(w->head, "Content-Length");
-	connection = header_value(w->head, "Connection");
-	w->closes = connection && !strncasecmp(connection, "close", 5);
-	w->body_left = length ? strtoll(length, NULL, 10) : -1;
-	body_arrived(l, w, (int64_t)(w->head_len - head_size));
-}
-
-static void ended(struct load *l, struct worker *w, int error)
-{
-	if (error)
-		fail(l, w, failure_of(error));
-	else if (w->head_done && w->body_left < 0 && w->status == 200)
-		succeed(l, w);
-	else
-		fail(l, w, w->head_done && w->body_left < 0 ? FAIL_STATUS : FAIL_SHORT);
-}
-
-static void receive(struct load *l, struct worker *w)
-{
-	while (w->state == RECEIVING) {
-		bool head = !w->head_done;
-		ssize_t n = recv(
-			w->fd, head ? w->head + w->head_len : sink, head ? HEAD_MAX - w->head_len : sizeof(sink), 0);
-
-		if (n < 0 && errno == EAGAIN)
-			return;
-		if (n <= 0 && !(l->udp && n == 0)) {
-			ended(l, w, n < 0 ? errno : 0);
-		} else if (l->udp) {
-			w->head[n] = 0;
-			l->bytes += n;
-			name_from(w, w->head);
-			succeed(l, w);
-		} else if (head) {
-			w->head_len += (size_t)n;
-			w->head[w->head_len] = 0;
-			head_arrived(l, w);
-		} else {
-			body_arrived(l, w, n);
-		}
+	if (load->now_ns - r->begun_ns > load->max_ns)
+		load->max_ns = load->now_ns - r->begun_ns;
+	if (reason) {
+		load->failed++;
+		count(&load->reasons, reason);
+	} else {
+		load->ok++;
+		count(&load->servers, *r->server ? r->server : "?");
 	}
 }
 
-static void watch(struct load *l, struct worker *w, int op, uint32_t events)
+static int open_socket(struct load *load, struct request *r)
 {
-	struct epoll_event event = { .events = events, .data.ptr = w };
+	const int type = load->udp ? SOCK_DGRAM : SOCK_STREAM;
+	struct epoll_event event = { .events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = r };
 
-	epoll_ctl(l->epoll, op, w->fd, &event);
+	r->connected = false;
+	r->fd = socket(load->to.ss_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (r->fd < 0)
+		return errno;
+	if (load->from_len && bind(r->fd, (struct sockaddr *)&load->from, load->from_len))
+		return errno;
+	if (connect(r->fd, (struct sockaddr *)&load->to, load->to_len) && errno != EINPROGRESS)
+		return errno;
+	return epoll_ctl(load->epoll, EPOLL_CTL_ADD, r->fd, &event) ? errno : 0;
 }
 
-static void transmit(struct load *l, struct worker *w)
+// What is left of the question. Returns 0, EAGAIN or another errno.
+static int send_question(struct load *load, struct request *r)
 {
-	while (w->sent < l->request_len) {
-		ssize_t n = send(w->fd, l->request + w->sent, l->request_len - w->sent, MSG_NOSIGNAL);
+	while (r->sent < load->question_len || r->body_sent < load->body) {
+		const bool head = r->sent < load->question_len;
+		const uint64_t left = head ? load->question_len - r->sent : load->body - r->body_sent;
+		ssize_t n = send(r->fd, head ? load->question + r->sent : filler,
+			left < sizeof(filler) ? (size_t)left : sizeof(filler), MSG_NOSIGNAL);
 
-		if (n < 0 && errno == EAGAIN)
-			return;
-		if (n < 0) {
-			ended(l, w, errno);
-			return;
-		}
-		w->sent += (size_t)n;
-	}
-	watch(l, w, EPOLL_CTL_MOD, EPOLLIN);
-	w->state = RECEIVING;
-}
-
-static void begin(struct load *l, struct worker *w)
-{
-	const int on = 1;
-
-	l->begun++;
-	w->started_at = l->now;
-	w->wait_until = l->now + l->timeout_ns;
-	w->sent = w->head_len = 0;
-	w->head_done = w->closes = false;
-	w->status = 0;
-	if (w->fd >= 0) {
-		w->state = SENDING;
-		transmit(l, w);
-		return;
-	}
-	w->fd = socket(l->to.addr.ss_family, (l->udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (!l->udp)
-		setsockopt(w->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	if (w->fd < 0 || (connect(w->fd, (struct sockaddr *)&l->to.addr, l->to.len) && errno != EINPROGRESS)) {
-		fail(l, w, failure_of(errno));
-		return;
-	}
-	watch(l, w, EPOLL_CTL_ADD, EPOLLOUT);
-	w->state = CONNECTING;
-	if (l->udp) {
-		w->state = SENDING;
-		transmit(l, w);
-	}
-}
-
-static void on_event(struct load *l, struct worker *w)
-{
-	switch (w->state) {
-	case IDLE: // the other end closed a connection that was kept for the next request
-		hang_up(w);
-		break;
-	case CONNECTING: {
-		int error = 0;
-		socklen_t len = sizeof(error);
-
-		getsockopt(w->fd, SOL_SOCKET, SO_ERROR, &error, &len);
-		if (error) {
-			ended(l, w, error);
-			break;
-		}
-		w->state = SENDING;
-		transmit(l, w);
-		break;
-	}
-	case SENDING:
-		transmit(l, w);
-		break;
-	case RECEIVING:
-		receive(l, w);
-		break;
-	}
-}
-
-static void look_for_end(struct load *l)
-{
-	if (l->duration_ns && l->now >= l->start + l->duration_ns)
-		l->stopping = true;
-	if (l->requests && l->begun >= l->requests)
-		l->stopping = true;
-	if (l->stop_file && l->now >= l->stop_looked_at + 20 * MSEC) {
-		l->stop_looked_at = l->now;
-		if (!access(l->stop_file, F_OK))
-			l->stopping = true;
-	}
-}
-
-// Starts what is due, ends what took too long. Returns the milliseconds until the next turn is needed; -2 when all is
-// done.
-static int turn(struct load *l)
-{
-	int64_t next = l->stop_file ? l->now + 20 * MSEC : INT64_MAX;
-	bool busy = false;
-
-	if (l->duration_ns && !l->stopping)
-		next = l->start + l->duration_ns < next ? l->start + l->duration_ns : next;
-	for (int i = 0; i < l->worker_count; i++) {
-		struct worker *w = &l->workers[i];
-
-		if (w->state != IDLE && w->wait_until <= l->now)
-			fail(l, w, FAIL_TIMEOUT);
-		while (w->state == IDLE && w->wait_until <= l->now &&
-			l->next_at <= l->now) { // more than once if it fails at once
-			look_for_end(l);
-			if (l->stopping)
-				break;
-			if (l->next_at < l->now - 100 * MSEC) // what was missed for longer than that is not made up for
-				l->next_at = l->now;
-			l->next_at += l->interval_ns;
-			begin(l, w);
-		}
-		busy |= w->state != IDLE;
-		if (w->state == IDLE && l->stopping)
-			continue;
-		if (w->state == IDLE && l->next_at > w->wait_until)
-			next = l->next_at < next ? l->next_at : next;
+		if (n < 0)
+			return errno;
+		r->connected = true;
+		if (head)
+			r->sent += (size_t)n;
 		else
-			next = w->wait_until < next ? w->wait_until : next;
+			r->body_sent += (uint64_t)n;
 	}
-	look_for_end(l);
-	if (l->stopping && !busy)
-		return -2;
-	if (next == INT64_MAX)
-		return -1;
-	return next <= l->now ? 0 : (int)((next - l->now + MSEC - 1) / MSEC);
+	return 0;
 }
 
-static void loop(struct load *l)
+static void begin(struct load *load, struct request *r)
 {
-	struct epoll_event events[256];
-	int wait;
+	const bool fresh = r->fd < 0;
 
-	l->now = l->start = l->next_at = now_ns();
-	while ((wait = turn(l)) != -2 && !l->giving_up) {
-		int n = epoll_wait(l->epoll, events, 256, wait);
+	r->active = true;
+	load->busy++;
+	if (load->counting)
+		load->begun++;
+	r->begun_ns = load->now_ns;
+	r->deadline_ns = load->now_ns +
+		(load->counting || load->timeout_ns < TRY_TIMEOUT_NS ? load->timeout_ns : TRY_TIMEOUT_NS);
+	r->sent = r->head_len = 0;
+	r->body_sent = r->body_left = 0;
+	r->in_body = r->closes = false;
+	r->error = 0;
+	r->server[0] = '\0';
+	int error = fresh ? open_socket(load, r) : send_question(load, r);
+	if (error && error != EAGAIN)
+		finish(load, r, reason_of(error));
+}
 
-		l->now = now_ns();
-		for (int i = 0; i < n; i++) {
-			struct signalfd_siginfo info;
+static void copy_value(const char *head, const char *name, char *buf, size_t size)
+{
+	buf[0] = '\0';
+	for (const char *line = strstr(head, "\r\n"); line; line = strstr(line, "\r\n")) {
+		line += 2;
+		if (strncasecmp(line, name, strlen(name)) != 0)
+			continue;
+		line += strlen(name);
+		line += strspn(line, " \t");
+		snprintf(buf, size, "%.*s", (int)strcspn(line, "\r\n"), line);
+		return;
+	}
+}
 
-			if (events[i].data.ptr) {
-				on_event(l, events[i].data.ptr);
-			} else if (read(l->signals, &info, sizeof(info)) > 0) {
-				l->giving_up = l->stopping; // the second signal
-				l->stopping = true;
+// Looks for the end of the answer's head. NULL, or why the answer is none.
+static const char *read_head(struct load *load, struct request *r)
+{
+	char value[72];
+
+	r->head[r->head_len] = '\0';
+	char *end = strstr(r->head, "\r\n\r\n");
+	if (!end)
+		return r->head_len == HEAD_MAX ? "not-http" : NULL;
+	if (sscanf(r->head, "HTTP/1.%*c %d", &r->status) != 1)
+		return "not-http";
+	end[2] = '\0';
+	copy_value(r->head, "X-Server:", r->server, sizeof(r->server));
+	copy_value(r->head, "Connection:", value, sizeof(value));
+	r->closes = strcasecmp(value, "close") == 0;
+	copy_value(r->head, "Content-Length:", value, sizeof(value));
+	if (!*value)
+		return "no-length";
+	const uint64_t here = r->head_len - (size_t)(end + 4 - r->head);
+	r->body_left = strtoull(value, NULL, 10);
+	r->in_body = true;
+	load->bytes += here;
+	r->body_left = here < r->body_left ? r->body_left - here : 0;
+	return NULL;
+}
+
+static void end_http(struct load *load, struct request *r)
+{
+	char reason[32];
+
+	snprintf(reason, sizeof(reason), "http-%d", r->status);
+	finish(load, r, r->status / 100 == 2 ? NULL : reason);
+}
+
+static void receive_http(struct load *load, struct request *r)
+{
+	while (r->active) {
+		ssize_t n = r->in_body ? recv(r->fd, sink, sizeof(sink), 0)
+				       : recv(r->fd, r->head + r->head_len, HEAD_MAX - r->head_len, 0);
+
+		if (n < 0 && (errno == EAGAIN || errno == EINTR) && !r->error)
+			return;
+		if (n <= 0) {
+			finish(load, r, r->error ? reason_of(r->error) : n ? reason_of(errno) : "eof");
+			return;
+		}
+		if (r->in_body) {
+			load->bytes += (uint64_t)n;
+			r->body_left -= (uint64_t)n < r->body_left ? (uint64_t)n : r->body_left;
+		} else {
+			r->head_len += (size_t)n;
+			const char *wrong = read_head(load, r);
+			if (wrong) {
+				finish(load, r, wrong);
+				return;
 			}
 		}
+		if (r->in_body && !r->body_left)
+			end_http(load, r);
 	}
-	note_gap(l);
 }
 
-static double ms(int64_t ns)
+static void receive_datagram(struct load *load, struct request *r)
 {
-	return (double)ns / (double)MSEC;
+	ssize_t n = recv(r->fd, r->server, sizeof(r->server) - 1, 0);
+
+	if (n < 0) {
+		if (errno != EAGAIN || r->error)
+			finish(load, r, reason_of(r->error ? r->error : errno));
+		return;
+	}
+	r->server[n] = '\0';
+	r->server[strcspn(r->server, "\r\n")] = '\0';
+	load->bytes += (uint64_t)n;
+	finish(load, r, NULL);
 }
 
-static void report(const struct load *l)
+static void on_event(struct load *load, struct request *r, uint32_t events)
 {
-	const char *comma = "";
+	if (!r->active) {
+		// kept open between two requests: the next one finds out
+		return;
+	}
+	if (r->sent < load->question_len || r->body_sent < load->body) {
+		int error = send_question(load, r);
 
-	printf("{\"requests\": %lld, \"ok\": %lld, \"failed\": %lld, \"reasons\": {", (long long)(l->ok + l->failed),
-		(long long)l->ok, (long long)l->failed);
-	for (int i = 0; i < FAILURES; i++) {
-		if (!l->reasons[i])
+		// a server may answer and hang up before it has read everything: what it said counts
+		if (error && error != EAGAIN) {
+			r->error = error;
+			events |= EPOLLIN;
+		}
+	}
+	if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+		return;
+	if (load->udp)
+		receive_datagram(load, r);
+	else
+		receive_http(load, r);
+}
+
+// --- the loop ---
+
+static void begin_due(struct load *load)
+{
+	const size_t room = load->counting ? load->concurrency : TRIES;
+
+	for (size_t i = 0; i < room && load->busy < room && load->next_ns <= load->now_ns && !load->stop; i++) {
+		// one after the other, so that with -k every connection has its turn
+		struct request *r = &load->requests[load->cursor++ % room];
+
+		if (r->active)
 			continue;
-		printf("%s\"%s\": %lld", comma, failure_names[i], (long long)l->reasons[i]);
-		comma = ", ";
+		if (load->counting && load->count_max && load->begun >= load->count_max) {
+			load->stop = true;
+			break;
+		}
+		load->next_ns += load->counting ? load->interval_ns : TRY_EVERY_NS;
+		// with a rate, what could not be begun in time is not made up for with a burst
+		if (load->next_ns < load->now_ns - 1000000000)
+			load->next_ns = load->now_ns;
+		begin(load, r);
 	}
-	printf("}, \"servers\": {");
-	comma = "";
-	for (int i = 0; i < l->server_count; i++) {
-		printf("%s\"", comma);
-		for (const char *c = l->servers[i].name; *c; c++)
-			putchar(*c == '"' || *c == '\\' || (unsigned char)*c < ' ' ? '?' : *c);
-		printf("\": %lld", (long long)l->servers[i].count);
-		comma = ", ";
-	}
-	printf("}, \"bytes\": %lld, \"mean_ms\": %.3f, \"max_ms\": %.3f, ", (long long)l->bytes,
-		l->ok ? ms(l->sum_latency) / (double)l->ok : 0.0, ms(l->max_latency));
-	if (l->first_ok)
-		printf("\"first_ok_ms\": %.3f, ", ms(l->first_ok - l->start));
-	else
-		printf("\"first_ok_ms\": null, ");
-	printf("\"max_gap_ms\": %.3f, \"elapsed_ms\": %.3f}\n", ms(l->max_gap), ms(l->now - l->start));
 }
 
-static void make_request(struct load *l, const char *host, const char *path, size_t body)
+// Gives up what is overdue. Returns when the loop must wake up.
+static int64_t expire(struct load *load)
 {
-	char head[1024];
-	int n;
+	int64_t wake_ns = INT64_MAX;
 
-	if (l->udp)
-		n = snprintf(head, sizeof(head), "who\n");
-	else if (body)
-		n = snprintf(head, sizeof(head), "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %zu\r\n%s\r\n", path,
-			host, body, l->keep ? "" : "Connection: close\r\n");
-	else
-		n = snprintf(head, sizeof(head), "GET %s HTTP/1.1\r\nHost: %s\r\n%s\r\n", path, host,
-			l->keep ? "" : "Connection: close\r\n");
-	l->request_len = (size_t)n + body;
-	l->request = malloc(l->request_len);
-	if (!l->request || (size_t)n >= sizeof(head)) {
-		fprintf(stderr, "lab-load: request too large\n");
-		exit(2);
+	for (size_t i = 0, left = load->busy; left && i < load->concurrency; i++) {
+		struct request *r = &load->requests[i];
+
+		if (!r->active)
+			continue;
+		left--;
+		if (r->deadline_ns <= load->now_ns)
+			finish(load, r, r->connected ? "timeout" : "timeout-connect");
+		else if (r->deadline_ns < wake_ns)
+			wake_ns = r->deadline_ns;
 	}
-	memcpy(l->request, head, (size_t)n);
-	memset(l->request + n, 'x', body);
+	return wake_ns;
 }
 
-static const char usage[] =
-	"usage: lab-load [options] ADDRESS PORT\n"
-	"  -n N     end after N requests (default 1 unless -t or -s)   -t SEC   end after SEC seconds\n"
-	"  -s FILE  end when FILE exists                               -c N     N requests at a time (1)\n"
-	"  -T MS    time limit of a request (2000)                     -r N     at most N requests a second\n"
-	"  -g MS    pause of a worker between requests (0)             -u       UDP\n"
-	"  -k       keep connections                                   -p PATH  what to GET (/)\n"
-	"  -b N     POST N bytes instead\n";
-
-static void options(struct load *l, int argc, char **argv)
+static void forget_all(struct load *load)
 {
-	const char *path = "/";
-	size_t body = 0;
+	for (size_t i = 0; i < load->concurrency; i++) {
+		load->requests[i].active = false;
+		drop(&load->requests[i]);
+	}
+	load->busy = 0;
+}
+
+// Runs until everything is done, or (first) until the first answer. end_ns: nothing is begun after it.
+static void run(struct load *load, int64_t end_ns, bool first)
+{
+	for (;;) {
+		struct epoll_event events[EVENTS];
+		int64_t wake_ns = expire(load);
+
+		if (stop_signal || load->now_ns >= end_ns)
+			load->stop = true;
+		begin_due(load);
+		if ((load->stop && !load->busy) || (first && (load->stop || load->first_ok_ns >= 0)))
+			return;
+		if (load->busy < load->concurrency && !load->stop && load->next_ns < wake_ns)
+			wake_ns = load->next_ns;
+		if (!load->stop && end_ns < wake_ns)
+			wake_ns = end_ns;
+		int64_t sleep_ms = wake_ns <= load->now_ns ? 0 : (wake_ns - load->now_ns + 999999) / 1000000;
+		// what was begun just now is not in wake_ns yet
+		int64_t most_ms = (first ? TRY_TIMEOUT_NS : load->timeout_ns) / 1000000;
+		int n = epoll_wait(load->epoll, events, EVENTS, (int)(sleep_ms < most_ms ? sleep_ms : most_ms));
+
+		load->now_ns = now_ns();
+		for (int i = 0; i < n; i++)
+			on_event(load, events[i].data.ptr, events[i].events);
+	}
+}
+
+static void print_tally(const char *name, const struct tally *tally)
+{
+	printf("\"%s\": {", name);
+	for (size_t i = 0; i < tally->used; i++) {
+		printf("%s\"", i ? ", " : "");
+		for (const char *p = tally->rows[i].name; *p; p++)
+			putchar((unsigned char)*p < 0x20 || (unsigned char)*p > 0x7e || *p == '"' || *p == '\\' ? '?'
+														: *p);
+		printf("\": %llu", (unsigned long long)tally->rows[i].count);
+	}
+	printf("}, ");
+}
+
+static void report(const struct load *load)
+{
+	printf("{\"requests\": %llu, \"ok\": %llu, \"failed\": %llu, ", (unsigned long long)load->begun,
+		(unsigned long long)load->ok, (unsigned long long)load->failed);
+	print_tally("reasons", &load->reasons);
+	print_tally("servers", &load->servers);
+	printf("\"bytes\": %llu, \"max_ms\": %.1f, \"first_ok_ms\": ", (unsigned long long)load->bytes,
+		(double)load->max_ns / 1e6);
+	if (load->first_ok_ns < 0)
+		printf("null}\n");
+	else
+		printf("%.1f}\n", (double)load->first_ok_ns / 1e6);
+}
+
+// --- command line ---
+
+static void usage(void)
+{
+	fprintf(stderr,
+		"Usage: lab-load [OPTIONS] ADDR PORT\n"
+		"  -n N      so many requests (default 1, without -t)\n"
+		"  -t SEC    for so long\n"
+		"  -c N      at most so many at once (default 1)\n"
+		"  -T MS     a request fails after so long (default 1000)\n"
+		"  -r RATE   requests a second, at most\n"
+		"  -w SEC    first wait, up to so long, until a request is answered; nothing is counted before\n"
+		"  -u        datagrams\n"
+		"  -k        keep connections\n"
+		"  -p PATH   what to ask for (default /)\n"
+		"  -b BYTES  send a body of so many bytes with every request\n"
+		"  -s ADDR   from this address\n");
+	exit(2);
+}
+
+static double number(const char *text, double least, double most)
+{
+	char *end;
+	double value = strtod(text, &end);
+
+	if (end == text || *end || !(value >= least && value <= most))
+		usage();
+	return value;
+}
+
+static socklen_t read_address(const char *text, uint16_t port, struct sockaddr_storage *sa)
+{
+	struct sockaddr_in *four = (struct sockaddr_in *)(void *)sa;
+	struct sockaddr_in6 *six = (struct sockaddr_in6 *)(void *)sa;
+
+	if (inet_pton(AF_INET, text, &four->sin_addr) == 1) {
+		four->sin_family = AF_INET;
+		four->sin_port = htons(port);
+		return sizeof(*four);
+	}
+	if (inet_pton(AF_INET6, text, &six->sin6_addr) != 1)
+		usage();
+	six->sin6_family = AF_INET6;
+	six->sin6_port = htons(port);
+	return sizeof(*six);
+}
+
+static void read_options(struct load *load, int argc, char **argv)
+{
+	const char *path = "/", *from = NULL;
 	int option;
 
-	l->timeout_ns = 2000 * MSEC;
-	l->worker_count = 1;
-	while ((option = getopt(argc, argv, "n:t:s:c:T:r:g:ukp:b:")) != -1) {
+	while ((option = getopt(argc, argv, "n:t:c:T:r:w:ukp:b:s:")) != -1) {
 		switch (option) {
 		case 'n':
-			l->requests = number("-n", optarg, 1, INT64_MAX);
+			load->count_max = (uint64_t)number(optarg, 1, 1e12);
 			break;
 		case 't':
-			l->duration_ns = (int64_t)(strtod(optarg, NULL) * 1e9);
-			break;
-		case 's':
-			l->stop_file = optarg;
+			load->time_ns = (int64_t)(number(optarg, 0.001, 1e6) * 1e9);
 			break;
 		case 'c':
-			l->worker_count = (int)number("-c", optarg, 1, 10000);
+			load->concurrency = (size_t)number(optarg, 1, CONCURRENCY_MAX);
 			break;
 		case 'T':
-			l->timeout_ns = number("-T", optarg, 1, 3600000) * MSEC;
+			load->timeout_ns = (int64_t)(number(optarg, 1, 1e6) * 1e6);
 			break;
 		case 'r':
-			l->interval_ns = 1000 * MSEC / number("-r", optarg, 1, 1000000);
+			load->interval_ns = (int64_t)(1e9 / number(optarg, 0.001, 1e6));
 			break;
-		case 'g':
-			l->gap_ns = number("-g", optarg, 0, 3600000) * MSEC;
+		case 'w':
+			load->wait_ns = (int64_t)(number(optarg, 0.001, 1e6) * 1e9);
 			break;
 		case 'u':
-			l->udp = true;
+			load->udp = true;
 			break;
 		case 'k':
-			l->keep = true;
+			load->keep = true;
 			break;
 		case 'p':
 			path = optarg;
 			break;
 		case 'b':
-			body = (size_t)number("-b", optarg, 1, 1 << 30);
+			load->body = (uint64_t)number(optarg, 0, 1e12);
+			break;
+		case 's':
+			from = optarg;
 			break;
 		default:
-			optind = argc;
+			usage();
 		}
 	}
-	if (argc - optind != 2 ||
-		!endpoint_parse(&l->to, argv[optind], (unsigned)number("PORT", argv[optind + 1], 1, 65535))) {
-		fputs(usage, stderr);
-		exit(2);
-	}
-	if (!l->requests && !l->duration_ns && !l->stop_file)
-		l->requests = 1;
-	make_request(l, argv[optind], path, body);
+	if (argc - optind != 2 || (load->udp && load->body))
+		usage();
+	if (!load->count_max && !load->time_ns)
+		load->count_max = 1;
+	load->to_len = read_address(argv[optind], (uint16_t)number(argv[optind + 1], 1, 65535), &load->to);
+	if (from)
+		load->from_len = read_address(from, 0, &load->from);
+	int n = load->udp ? snprintf(load->question, sizeof(load->question), "who?\n")
+			  : snprintf(load->question, sizeof(load->question),
+				    "%s %s HTTP/1.1\r\nHost: %s\r\n%sContent-Length: %llu\r\n\r\n",
+				    load->body ? "POST" : "GET", path, argv[optind],
+				    load->keep ? "" : "Connection: close\r\n", (unsigned long long)load->body);
+	if ((size_t)n >= sizeof(load->question))
+		usage();
+	load->question_len = (size_t)n;
 }
 
 int main(int argc, char **argv)
 {
-	struct load l = { 0 };
-	struct epoll_event event = { .events = EPOLLIN };
-	sigset_t stop;
+	static struct load load = { .concurrency = 1, .timeout_ns = 1000000000, .first_ok_ns = -1 };
+	struct sigaction action = { .sa_handler = on_signal }; // no SA_RESTART: epoll_wait returns
 
-	options(&l, argc, argv);
-	l.workers = calloc((size_t)l.worker_count, sizeof(*l.workers));
-	if (!l.workers)
+	read_options(&load, argc, argv);
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
+	const size_t concurrency = load.concurrency, slots = concurrency < TRIES ? TRIES : concurrency;
+	load.requests = calloc(slots, sizeof(*load.requests));
+	load.epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (!load.requests || load.epoll < 0) {
+		perror("lab-load");
 		return 1;
-	for (int i = 0; i < l.worker_count; i++)
-		l.workers[i].fd = -1;
-	sigemptyset(&stop);
-	sigaddset(&stop, SIGTERM);
-	sigaddset(&stop, SIGINT);
-	sigprocmask(SIG_BLOCK, &stop, NULL);
-	l.epoll = epoll_create1(EPOLL_CLOEXEC);
-	l.signals = signalfd(-1, &stop, SFD_CLOEXEC | SFD_NONBLOCK);
-	epoll_ctl(l.epoll, EPOLL_CTL_ADD, l.signals, &event);
-	loop(&l);
-	report(&l);
-	free(l.request);
-	free(l.workers);
-	return 0;
+	}
+	for (size_t i = 0; i < slots; i++)
+		load.requests[i].fd = -1;
+	memset(filler, '.', sizeof(filler));
+	load.start_ns = load.next_ns = load.now_ns = now_ns();
+	if (load.wait_ns) {
+		load.concurrency = slots;
+		run(&load, load.start_ns + load.wait_ns, true);
+		forget_all(&load);
+		load.concurrency = concurrency;
+		load.bytes = 0;
+	}
+	if (!load.wait_ns || load.first_ok_ns >= 0) {
+		load.counting = true;
+		load.stop = false;
+		load.now_ns = load.next_ns = now_ns();
+		run(&load, load.time_ns ? load.now_ns + load.time_ns : INT64_MAX, false);
+	}
+	report(&load);
+	return load.ok && !load.failed ? 0 : 1;
 }

@@ -1,387 +1,377 @@
 // SPDX-License-Identifier: Apache-2.0
-/*
- * lab-serve: a real server for the lab that says who it is, over HTTP and, on the same port, over UDP.
- *
- *   GET /          NAME            GET /bytes/N   N bytes
- *   GET /health    NAME, or 503    GET /slow/MS   NAME, after MS milliseconds
- *   POST anything  NAME, once the body is read (X-Received: its size)
- *
- * A datagram is answered with NAME, from the address it was sent to. Prints one line when it listens. Ends on SIGTERM
- * or SIGINT.
- */
-#include "lab_net.h"
+// A real server that says who it is, over HTTP/1.1 and UDP on one port, both families.
+//
+//   GET /          NAME and a newline
+//   GET /bytes/N   N bytes
+//   GET /slow/MS   NAME, after MS milliseconds
+//   GET /health    200, or 503 while DOWNFILE exists
+//
+// Every answer carries "X-Server: NAME". Bodies of requests are read and forgotten before the answer goes out. A
+// datagram is answered with NAME, from the address that it was sent to. Prints one line when it listens.
+#include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
-#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
-#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { HEAD_MAX = 8192 };
+#define REQUEST_MAX 8192
+#define EVENTS 64
 
 struct conn {
 	int fd;
-	struct conn *prev, *next;
-	size_t head_len;    // bytes in head
-	uint64_t body_left; // of the request, still to be read
-	uint64_t body_size;
-	uint64_t answer_left; // bytes of filler still to be sent
-	size_t out_len, out_sent;
-	int64_t answer_at; // when a slow answer is due; 0: at once
-	bool busy;         // a request is being answered
-	bool close;        // after this answer
-	bool wants_out;
-	char peer[INET6_ADDRSTRLEN];
-	char head[HEAD_MAX + 1];
+	char in[REQUEST_MAX + 1];
+	size_t in_len;
+	uint64_t skip; // bytes of a request's body that are still to come
+	bool in_request, close_after, wants_out;
+	int64_t due_ms; // the answer goes out then; 0: no answer is waiting
 	char out[512];
+	size_t out_len, out_done;
+	uint64_t fill; // bytes that follow out
+	struct conn *next_slow;
 };
 
 struct server {
 	const char *name, *down_file;
-	bool quiet;
-	int epoll, listener, udp, signals;
-	struct conn *conns;
-	uint64_t requests, datagrams;
+	int epoll, tcp, udp;
+	struct conn *slow; // those with due_ms
 };
 
 static char filler[65536];
 
-static void watch(struct server *s, int op, int fd, void *ptr, uint32_t events)
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static void watch(struct server *server, int fd, uint32_t events, void *ptr, int operation)
 {
 	struct epoll_event event = { .events = events, .data.ptr = ptr };
 
-	if (epoll_ctl(s->epoll, op, fd, &event))
-		perror("lab-serve: epoll_ctl");
+	epoll_ctl(server->epoll, operation, fd, &event);
 }
 
-static void conn_free(struct server *s, struct conn *c)
+static void forget_slow(struct server *server, struct conn *conn)
 {
-	close(c->fd);
-	if (c->prev)
-		c->prev->next = c->next;
-	else
-		s->conns = c->next;
-	if (c->next)
-		c->next->prev = c->prev;
-	free(c);
-}
-
-static void answer(struct server *s, struct conn *c, const char *status, uint64_t bytes)
-{
-	const char *closing = c->close ? "Connection: close\r\n" : "";
-	int n;
-
-	if (bytes)
-		n = snprintf(c->out, sizeof(c->out),
-			"HTTP/1.1 %s\r\nX-Server: %s\r\nContent-Type: application/octet-stream\r\nContent-Length: "
-			"%llu\r\n%s\r\n",
-			status, s->name, (unsigned long long)bytes, closing);
-	else
-		n = snprintf(c->out, sizeof(c->out),
-			"HTTP/1.1 %s\r\nX-Server: %s\r\nX-Received: %llu\r\nContent-Type: "
-			"text/plain\r\nContent-Length: %zu\r\n%s\r\n%s\n",
-			status, s->name, (unsigned long long)c->body_size, strlen(s->name) + 1, closing, s->name);
-	c->out_len = (size_t)n;
-	c->out_sent = 0;
-	c->answer_left = bytes;
-}
-
-// Reads the request in head (complete, NUL-terminated) and prepares the answer.
-static void understand(struct server *s, struct conn *c)
-{
-	char method[16] = "", path[256] = "", version[16] = "";
-	const char *length = header_value(c->head, "Content-Length");
-	const char *connection = header_value(c->head, "Connection");
-	const char *expect = header_value(c->head, "Expect");
-	unsigned long long arg;
-
-	s->requests++;
-	c->busy = true;
-	sscanf(c->head, "%15s %255s %15s", method, path, version);
-	c->body_size = c->body_left = length ? strtoull(length, NULL, 10) : 0;
-	c->close = !strcmp(version, "HTTP/1.0") || (connection && !strncasecmp(connection, "close", 5));
-	c->answer_at = 0;
-	if (!s->quiet)
-		printf("%s %s %s\n", c->peer, method, path);
-	if (expect && c->body_left)
-		send(c->fd, "HTTP/1.1 100 Continue\r\n\r\n", 25, MSG_NOSIGNAL);
-
-	if (!strcmp(path, "/") || !strcmp(method, "POST")) {
-		answer(s, c, "200 OK", 0);
-	} else if (!strcmp(path, "/health")) {
-		answer(s, c, s->down_file && !access(s->down_file, F_OK) ? "503 Service Unavailable" : "200 OK", 0);
-	} else if (sscanf(path, "/bytes/%llu", &arg) == 1) {
-		answer(s, c, "200 OK", arg);
-	} else if (sscanf(path, "/slow/%llu", &arg) == 1) {
-		answer(s, c, "200 OK", 0);
-		c->answer_at = now_ns() + (int64_t)arg * MSEC;
-	} else {
-		answer(s, c, "404 Not Found", 0);
-	}
-}
-
-// Sends what can be sent. False: the connection is over.
-static bool push(struct server *s, struct conn *c)
-{
-	while (c->out_sent < c->out_len || c->answer_left) {
-		bool head = c->out_sent < c->out_len;
-		const char *from = head ? c->out + c->out_sent : filler;
-		size_t size = head                        ? c->out_len - c->out_sent
-			: c->answer_left < sizeof(filler) ? (size_t)c->answer_left
-							  : sizeof(filler);
-		ssize_t n =
-			send(c->fd, from, size, MSG_NOSIGNAL | MSG_DONTWAIT | (head && c->answer_left ? MSG_MORE : 0));
-
-		if (n < 0 && errno == EAGAIN) {
-			if (!c->wants_out)
-				watch(s, EPOLL_CTL_MOD, c->fd, c, EPOLLIN | EPOLLOUT);
-			c->wants_out = true;
-			return true;
+	for (struct conn **link = &server->slow; *link; link = &(*link)->next_slow) {
+		if (*link == conn) {
+			*link = conn->next_slow;
+			return;
 		}
-		if (n < 0)
-			return false;
-		if (head)
-			c->out_sent += (size_t)n;
-		else
-			c->answer_left -= (uint64_t)n;
 	}
-	if (c->wants_out)
-		watch(s, EPOLL_CTL_MOD, c->fd, c, EPOLLIN);
-	c->wants_out = false;
-	c->busy = false;
-	if (c->close)
-		shutdown(c->fd, SHUT_WR);
+}
+
+static void hang_up(struct server *server, struct conn *conn)
+{
+	if (conn->due_ms)
+		forget_slow(server, conn);
+	close(conn->fd);
+	free(conn);
+}
+
+// --- one request ---
+
+// The value of a header, NULL without it; name as it is written, with the colon.
+static const char *header(const char *head, const char *name)
+{
+	for (const char *line = strstr(head, "\r\n"); line; line = strstr(line, "\r\n")) {
+		line += 2;
+		if (strncasecmp(line, name, strlen(name)) == 0)
+			return line + strlen(name) + strspn(line + strlen(name), " \t");
+	}
+	return NULL;
+}
+
+static void answer(struct server *server, struct conn *conn, const char *path)
+{
+	const char *status = "200 OK", *body = "";
+	uint64_t length = strlen(server->name) + 1;
+
+	conn->fill = 0;
+	if (strncmp(path, "/bytes/", 7) == 0) {
+		conn->fill = length = strtoull(path + 7, NULL, 10);
+	} else {
+		if (strcmp(path, "/health") == 0 && server->down_file && access(server->down_file, F_OK) == 0)
+			status = "503 Service Unavailable";
+		else if (strcmp(path, "/") != 0 && strcmp(path, "/health") != 0 && strncmp(path, "/slow/", 6) != 0)
+			status = "404 Not Found";
+		body = server->name;
+	}
+	int n = snprintf(conn->out, sizeof(conn->out),
+		"HTTP/1.1 %s\r\nX-Server: %s\r\nContent-Type: text/plain\r\nContent-Length: %llu\r\n%s\r\n%s%s", status,
+		server->name, (unsigned long long)length, conn->close_after ? "Connection: close\r\n" : "", body,
+		*body ? "\n" : "");
+	conn->out_len = (size_t)n < sizeof(conn->out) ? (size_t)n : sizeof(conn->out) - 1;
+	conn->out_done = 0;
+	if (strncmp(path, "/slow/", 6) == 0) {
+		conn->due_ms = now_ms() + strtol(path + 6, NULL, 10);
+		conn->next_slow = server->slow;
+		server->slow = conn;
+	}
+}
+
+static bool refuse(struct conn *conn, const char *status)
+{
+	int n = snprintf(
+		conn->out, sizeof(conn->out), "HTTP/1.1 %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", status);
+
+	conn->out_len = (size_t)n;
+	conn->out_done = 0;
+	conn->close_after = conn->in_request = true;
+	conn->in_len = conn->skip = 0;
 	return true;
 }
 
-// Moves the connection on with what is in head. False: it is over.
-static bool advance(struct server *s, struct conn *c)
+// Takes a request's head out of the input. False: it is not complete yet.
+static bool read_head(struct server *server, struct conn *conn)
 {
-	for (;;) {
-		char *end;
-		size_t size;
-
-		if (c->busy && c->body_left) {
-			size = c->head_len < c->body_left ? c->head_len : (size_t)c->body_left;
-			c->body_left -= size;
-			memmove(c->head, c->head + size, c->head_len - size);
-			c->head_len -= size;
-			if (c->body_left)
-				return true;
-		}
-		if (c->busy) {
-			if (c->answer_at)
-				return true; // the loop will come back
-			if (!push(s, c))
-				return false;
-			if (c->busy)
-				return true;
-		}
-		c->head[c->head_len] = 0;
-		end = strstr(c->head, "\r\n\r\n");
-		if (!end)
-			return c->head_len < HEAD_MAX;
-		end[2] = 0;
-		understand(s, c);
-		size = (size_t)(end + 4 - c->head);
-		memmove(c->head, c->head + size, c->head_len - size);
-		c->head_len -= size;
-	}
+	conn->in[conn->in_len] = '\0';
+	char *end = strstr(conn->in, "\r\n\r\n");
+	if (!end)
+		return conn->in_len == REQUEST_MAX ? refuse(conn, "431 Request Header Fields Too Large") : false;
+	end[2] = '\0';
+	char path[256] = "", version[16] = "";
+	if (sscanf(conn->in, "%*15s %255s %15s", path, version) != 2)
+		return refuse(conn, "400 Bad Request");
+	if (header(conn->in, "Transfer-Encoding:"))
+		return refuse(conn, "501 Not Implemented");
+	const char *length = header(conn->in, "Content-Length:"), *connection = header(conn->in, "Connection:");
+	if (header(conn->in, "Expect:") && send(conn->fd, "HTTP/1.1 100 Continue\r\n\r\n", 25, MSG_NOSIGNAL) < 0)
+		return refuse(conn, "417 Expectation Failed");
+	conn->skip = length ? strtoull(length, NULL, 10) : 0;
+	conn->close_after =
+		strcmp(version, "HTTP/1.0") == 0 || (connection && strncasecmp(connection, "close", 5) == 0);
+	conn->in_request = true;
+	size_t used = (size_t)(end + 4 - conn->in);
+	conn->in_len -= used;
+	memmove(conn->in, conn->in + used, conn->in_len);
+	answer(server, conn, path);
+	return true;
 }
 
-static void on_readable(struct server *s, struct conn *c)
+// Sends what can be sent. False: the connection is gone.
+static bool send_answer(struct server *server, struct conn *conn)
 {
-	for (;;) {
-		ssize_t n;
+	ssize_t n = 0;
 
-		if (c->head_len == HEAD_MAX) // pipelined beyond reason
+	while (conn->out_done < conn->out_len || conn->fill) {
+		if (conn->out_done < conn->out_len) {
+			n = send(conn->fd, conn->out + conn->out_done, conn->out_len - conn->out_done,
+				MSG_NOSIGNAL | (conn->fill ? MSG_MORE : 0));
+			if (n > 0)
+				conn->out_done += (size_t)n;
+		} else {
+			n = send(conn->fd, filler, conn->fill < sizeof(filler) ? conn->fill : sizeof(filler),
+				MSG_NOSIGNAL);
+			if (n > 0)
+				conn->fill -= (uint64_t)n;
+		}
+		if (n < 0)
 			break;
-		n = recv(c->fd, c->head + c->head_len, HEAD_MAX - c->head_len, MSG_DONTWAIT);
-		if (n < 0 && errno == EAGAIN)
+	}
+	if (n < 0 && errno != EAGAIN)
+		return false;
+	if ((n < 0) != conn->wants_out) {
+		conn->wants_out = n < 0;
+		watch(server, conn->fd, conn->wants_out ? EPOLLOUT : EPOLLIN, conn, EPOLL_CTL_MOD);
+	}
+	if (n < 0)
+		return true;
+	conn->in_request = false;
+	return !conn->close_after;
+}
+
+static bool receive(struct conn *conn)
+{
+	ssize_t n;
+
+	if (conn->skip && !conn->in_len)
+		n = recv(conn->fd, NULL, conn->skip < INT_MAX ? conn->skip : INT_MAX, MSG_DONTWAIT | MSG_TRUNC);
+	else
+		n = recv(conn->fd, conn->in + conn->in_len, REQUEST_MAX - conn->in_len, MSG_DONTWAIT);
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR;
+	if (n == 0)
+		return false;
+	if (conn->skip && !conn->in_len)
+		conn->skip -= (uint64_t)n;
+	else
+		conn->in_len += (size_t)n;
+	return true;
+}
+
+static void serve(struct server *server, struct conn *conn, bool readable)
+{
+	bool alive = !readable || conn->wants_out || receive(conn);
+
+	while (alive) {
+		if (!conn->in_request && !read_head(server, conn))
 			return;
-		if (n <= 0)
-			break;
-		c->head_len += (size_t)n;
-		if (!advance(s, c))
-			break;
-	}
-	conn_free(s, c);
-}
-
-static void on_connection(struct server *s)
-{
-	struct sockaddr_in6 peer;
-	socklen_t len = sizeof(peer);
-	int fd = accept4(s->listener, (struct sockaddr *)&peer, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	struct conn *c;
-
-	if (fd < 0)
-		return;
-	c = calloc(1, sizeof(*c));
-	if (!c) {
-		close(fd);
-		return;
-	}
-	c->fd = fd;
-	if (!s->quiet)
-		inet_ntop(peer.sin6_family,
-			peer.sin6_family == AF_INET6 ? (void *)&peer.sin6_addr
-						     : (void *)&((struct sockaddr_in *)&peer)->sin_addr,
-			c->peer, sizeof(c->peer));
-	c->next = s->conns;
-	if (c->next)
-		c->next->prev = c;
-	s->conns = c;
-	watch(s, EPOLL_CTL_ADD, fd, c, EPOLLIN);
-	on_readable(s, c); // often the request is there already
-}
-
-// The answer goes out with the control data that came in, and so from the address that was asked.
-static void on_datagram(struct server *s)
-{
-	char data[2048], control[256];
-	struct sockaddr_storage peer;
-	struct iovec iov = { data, sizeof(data) };
-	struct msghdr msg = { &peer, sizeof(peer), &iov, 1, control, sizeof(control), 0 };
-
-	if (recvmsg(s->udp, &msg, MSG_DONTWAIT) < 0)
-		return;
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
-		if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
-			((struct in6_pktinfo *)CMSG_DATA(c))->ipi6_ifindex = 0;
-		} else if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
-			struct in_pktinfo *info = (struct in_pktinfo *)CMSG_DATA(c);
-
-			info->ipi_spec_dst = info->ipi_addr;
-			info->ipi_ifindex = 0;
+		size_t now = conn->skip < conn->in_len ? (size_t)conn->skip : conn->in_len;
+		if (now) {
+			conn->skip -= now;
+			conn->in_len -= now;
+			memmove(conn->in, conn->in + now, conn->in_len);
 		}
+		if (conn->skip || conn->due_ms)
+			return;
+		alive = send_answer(server, conn);
+		if (alive && conn->in_request)
+			return; // the rest when there is room
 	}
-	iov.iov_len = (size_t)snprintf(data, sizeof(data), "%s\n", s->name);
-	msg.msg_flags = 0;
-	if (sendmsg(s->udp, &msg, 0) < 0)
-		perror("lab-serve: sendmsg");
-	s->datagrams++;
+	hang_up(server, conn);
 }
 
-// Sends the slow answers that are due; returns the milliseconds until the next one, -1 if none waits.
-static int slow_answers(struct server *s)
+static int serve_slow(struct server *server)
 {
-	int64_t now = 0, next = 0;
+	int64_t now = server->slow ? now_ms() : 0, next = INT_MAX;
 
-	for (struct conn *c = s->conns, *following; c; c = following) {
-		following = c->next;
-		if (!c->busy || !c->answer_at)
-			continue;
-		if (!now)
-			now = now_ns();
-		if (c->answer_at > now) {
-			next = !next || c->answer_at < next ? c->answer_at : next;
+	for (struct conn *conn = server->slow, *after; conn; conn = after) {
+		after = conn->next_slow;
+		if (conn->due_ms > now) {
+			next = conn->due_ms - now < next ? conn->due_ms - now : next;
 			continue;
 		}
-		c->answer_at = 0;
-		if (!advance(s, c))
-			conn_free(s, c);
+		forget_slow(server, conn);
+		conn->due_ms = 0;
+		serve(server, conn, false);
+		after = server->slow; // serving may have queued this connection again
+		next = INT_MAX;
 	}
-	return next ? (int)((next - now) / MSEC) + 1 : -1;
+	return next == INT_MAX ? -1 : (int)next;
 }
 
-static int bound_socket(const struct endpoint *e, int type)
+static void take_connections(struct server *server)
 {
-	const int on = 1, off = 0;
-	int fd = socket(e->addr.ss_family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd, one = 1;
 
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	if (e->addr.ss_family == AF_INET6) {
-		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
-		setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof(on));
-	} else {
-		setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof(on));
+	while ((fd = accept4(server->tcp, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+		struct conn *conn = calloc(1, sizeof(*conn));
+
+		if (!conn) {
+			close(fd);
+			return;
+		}
+		conn->fd = fd;
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+		watch(server, fd, EPOLLIN, conn, EPOLL_CTL_ADD);
 	}
-	if (bind(fd, (const struct sockaddr *)&e->addr, e->len) || (type == SOCK_STREAM && listen(fd, 1024))) {
-		perror("lab-serve: bind");
+}
+
+// --- datagrams ---
+
+static void answer_datagrams(struct server *server)
+{
+	for (;;) {
+		struct sockaddr_in6 peer;
+		union {
+			struct cmsghdr header; // aligns
+			char room[CMSG_SPACE(sizeof(struct in6_pktinfo))];
+		} control;
+		char data[2048];
+		struct iovec part = { data, sizeof(data) };
+		struct msghdr msg = { &peer, sizeof(peer), &part, 1, &control, sizeof(control), 0 };
+
+		if (recvmsg(server->udp, &msg, MSG_DONTWAIT) < 0)
+			return;
+		// the source of the answer is where the question went, which the kernel told in the same message; it
+		// may leave by another device
+		for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
+			struct in6_pktinfo info;
+
+			if (c->cmsg_level != IPPROTO_IPV6 || c->cmsg_type != IPV6_PKTINFO)
+				continue;
+			memcpy(&info, CMSG_DATA(c), sizeof(info));
+			info.ipi6_ifindex = 0;
+			memcpy(CMSG_DATA(c), &info, sizeof(info));
+		}
+		part.iov_len = (size_t)snprintf(data, sizeof(data), "%s\n", server->name);
+		sendmsg(server->udp, &msg, MSG_DONTWAIT);
+	}
+}
+
+// --- start ---
+
+// An IPv6 socket for both families; an IPv4 address is written the mapped way.
+static int open_socket(int type, const char *address, uint16_t port)
+{
+	struct sockaddr_in6 sa = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
+	int one = 1, zero = 0, fd = socket(AF_INET6, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	char mapped[80];
+
+	snprintf(mapped, sizeof(mapped), "::ffff:%s", address ? address : "");
+	if (address && inet_pton(AF_INET6, strchr(address, ':') ? address : mapped, &sa.sin6_addr) != 1) {
+		fprintf(stderr, "lab-serve: %s is not an address\n", address);
+		exit(2);
+	}
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
+	if (type == SOCK_DGRAM)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &one, sizeof(one));
+	if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof(sa)) || (type == SOCK_STREAM && listen(fd, 4096))) {
+		fprintf(stderr, "lab-serve: port %u: %s\n", port, strerror(errno));
 		exit(1);
 	}
 	return fd;
 }
 
-static void loop(struct server *s)
+static void run(struct server *server)
 {
 	for (;;) {
-		struct epoll_event events[64];
-		int n = epoll_wait(s->epoll, events, 64, slow_answers(s));
+		struct epoll_event events[EVENTS];
+		int n = epoll_wait(server->epoll, events, EVENTS, serve_slow(server));
 
 		for (int i = 0; i < n; i++) {
-			void *ptr = events[i].data.ptr;
-
-			if (ptr == &s->signals)
-				return;
-			if (ptr == &s->listener)
-				on_connection(s);
-			else if (ptr == &s->udp)
-				on_datagram(s);
-			else if (events[i].events & EPOLLOUT && !advance(s, ptr))
-				conn_free(s, ptr);
-			else if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
-				on_readable(s, ptr);
+			if (events[i].data.ptr == &server->tcp)
+				take_connections(server);
+			else if (events[i].data.ptr == &server->udp)
+				answer_datagrams(server);
+			else
+				serve(server, events[i].data.ptr, true);
 		}
 	}
 }
 
 int main(int argc, char **argv)
 {
-	struct server s = { 0 };
-	struct endpoint e;
-	const char *address = "::";
-	sigset_t stop;
-	unsigned port;
+	const char *address = NULL;
+	struct server server = { 0 };
 	int option;
 
-	while ((option = getopt(argc, argv, "a:d:q")) != -1) {
-		switch (option) {
-		case 'a':
+	while ((option = getopt(argc, argv, "a:d:")) != -1) {
+		if (option == 'a')
 			address = optarg;
-			break;
-		case 'd':
-			s.down_file = optarg;
-			break;
-		case 'q':
-			s.quiet = true;
-			break;
-		default:
+		else if (option == 'd')
+			server.down_file = optarg;
+		else
 			optind = argc;
-		}
 	}
-	if (argc - optind != 2) {
-		fprintf(stderr,
-			"usage: lab-serve [-q] [-a ADDRESS] [-d FILE] NAME PORT\n"
-			"  -a  listen on this address only    -d  /health answers 503 while FILE exists    -q  do not "
-			"list requests\n");
+	long port = argc - optind == 2 ? strtol(argv[optind + 1], NULL, 10) : 0;
+	if (port < 1 || port > UINT16_MAX || strlen(argv[optind]) > 64) {
+		fprintf(stderr, "Usage: lab-serve NAME PORT [-a ADDR] [-d DOWNFILE]\n");
 		return 2;
 	}
-	s.name = argv[optind];
-	port = (unsigned)number("PORT", argv[optind + 1], 1, 65535);
-	if (strlen(s.name) > 64 || !endpoint_parse(&e, address, port)) {
-		fprintf(stderr, "lab-serve: a name of up to 64 characters and a numeric address, please\n");
-		return 2;
-	}
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	memset(filler, 'x', sizeof(filler));
-	sigemptyset(&stop);
-	sigaddset(&stop, SIGTERM);
-	sigaddset(&stop, SIGINT);
-	sigprocmask(SIG_BLOCK, &stop, NULL);
-
-	s.epoll = epoll_create1(EPOLL_CLOEXEC);
-	s.signals = signalfd(-1, &stop, SFD_CLOEXEC | SFD_NONBLOCK);
-	s.listener = bound_socket(&e, SOCK_STREAM);
-	s.udp = bound_socket(&e, SOCK_DGRAM);
-	watch(&s, EPOLL_CTL_ADD, s.signals, &s.signals, EPOLLIN);
-	watch(&s, EPOLL_CTL_ADD, s.listener, &s.listener, EPOLLIN);
-	watch(&s, EPOLL_CTL_ADD, s.udp, &s.udp, EPOLLIN);
-	printf("%s listening on port %u\n", s.name, port);
-	loop(&s);
-	printf("%s answered %llu requests and %llu datagrams\n", s.name, (unsigned long long)s.requests,
-		(unsigned long long)s.datagrams);
-	return 0;
+	server.name = argv[optind];
+	signal(SIGPIPE, SIG_IGN);
+	memset(filler, '.', sizeof(filler));
+	server.tcp = open_socket(SOCK_STREAM, address, (uint16_t)port);
+	server.udp = open_socket(SOCK_DGRAM, address, (uint16_t)port);
+	server.epoll = epoll_create1(EPOLL_CLOEXEC);
+	watch(&server, server.tcp, EPOLLIN, &server.tcp, EPOLL_CTL_ADD);
+	watch(&server, server.udp, EPOLLIN, &server.udp, EPOLL_CTL_ADD);
+	printf("%s: listening on port %ld\n", server.name, port);
+	fflush(stdout);
+	run(&server);
 }
