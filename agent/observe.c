@@ -121,18 +121,27 @@ const char *observe_misplaced(const struct observed *o, const struct inet_addr *
 	return NULL;
 }
 
+static bool is_tunnel(const struct iflink *link, const struct resource *want)
+{
+	return strcmp(link->kind, want->tunnel_kind) == 0 && inet_addr_cmp(&link->local, &want->addr) == 0 &&
+		!inet_addr_is_set(&link->remote);
+}
+
 static enum presence find_tunnel(const struct observed *o, const struct resource *want, struct resource *ret_found)
 {
 	const struct iflink *link = iflink_find(o->links, o->link_count, want->dev);
 
+	if (link && is_tunnel(link, want))
+		return link->flags & IFF_UP ? PRESENCE_THERE : PRESENCE_DOWN;
+	// the kernel refuses the same tunnel under another name (net/ipv4/ip_tunnel.c, ip_tunnel_newlink)
+	for (size_t i = 0; !link && i < o->link_count; i++)
+		if (is_tunnel(&o->links[i], want))
+			link = &o->links[i];
 	if (!link)
 		return PRESENCE_MISSING;
-	if (strcmp(link->kind, want->tunnel_kind) == 0 && inet_addr_cmp(&link->local, &want->addr) == 0 &&
-		!inet_addr_is_set(&link->remote))
-		return link->flags & IFF_UP ? PRESENCE_THERE : PRESENCE_DOWN;
-	*ret_found = (struct resource) { .kind = RESOURCE_TUNNEL };
-	snprintf(ret_found->tunnel_kind, sizeof(ret_found->tunnel_kind), "%.15s", link->kind);
-	ret_found->addr = link->local;
+	*ret_found = (struct resource) { .kind = RESOURCE_TUNNEL, .addr = link->local };
+	memcpy(ret_found->dev, link->name, sizeof(ret_found->dev));
+	memcpy(ret_found->tunnel_kind, link->kind, sizeof(ret_found->tunnel_kind));
 	return PRESENCE_OTHER;
 }
 

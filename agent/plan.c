@@ -45,7 +45,7 @@ static int conflict(struct making *m, const struct resource *want, enum presence
 			snprintf(op->why, sizeof(op->why), "device %s is down and is not ours", want->dev);
 		else
 			snprintf(op->why, sizeof(op->why), "device %s is there already, as %s%s%s, and is not ours",
-				want->dev, *found->tunnel_kind ? found->tunnel_kind : "something else",
+				found->dev, *found->tunnel_kind ? found->tunnel_kind : "something else",
 				inet_addr_is_set(&found->addr) ? " local " : "",
 				inet_addr_is_set(&found->addr) ? inet_addr_format(&found->addr, addr) : "");
 		break;

@@ -266,6 +266,23 @@ static void a_taken_tunnel_name_is_a_conflict(void **state)
 	assert_non_null(strstr(s->plan.ops[0].why, "10.9.9.9"));
 }
 
+static void the_same_tunnel_under_another_name_is_a_conflict(void **state)
+{
+	struct scene *s = *state;
+
+	add(&s->desired, tunnel("10.1.0.11"));
+	s->observed.link_count = 3;
+	snprintf(s->links[TUNNEL].name, sizeof(s->links[TUNNEL].name), "mine");
+	make(s);
+	assert_int_equal(s->plan.count, 1);
+	assert_op(s, 0, PLAN_CONFLICT, RESOURCE_TUNNEL);
+	assert_non_null(strstr(s->plan.ops[0].why, "mine"));
+	// with a remote end it takes other packets
+	s->links[TUNNEL].remote = address("10.1.0.1");
+	make(s);
+	assert_op(s, 0, PLAN_ADD, RESOURCE_TUNNEL);
+}
+
 static void nothing_is_built_on_what_is_not_ours(void **state)
 {
 	struct scene *s = *state;
@@ -407,6 +424,7 @@ int main(void)
 		TEST(a_vip_found_where_it_belongs_is_used),
 		TEST(a_vip_on_another_device_is_a_conflict),
 		TEST(a_taken_tunnel_name_is_a_conflict),
+		TEST(the_same_tunnel_under_another_name_is_a_conflict),
 		TEST(nothing_is_built_on_what_is_not_ours),
 		TEST(our_tunnel_follows_the_address_of_the_host),
 		TEST(our_tunnel_that_is_down_is_repaired),
