@@ -411,6 +411,16 @@ int ipvs_tune(struct err *err)
 	return 0;
 }
 
+bool ipvs_host_forwards(int family)
+{
+	const char *path =
+		family == AF_INET6 ? "/proc/sys/net/ipv6/conf/all/forwarding" : "/proc/sys/net/ipv4/ip_forward";
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char value = '0';
+
+	return fd >= 0 && read(fd, &value, 1) == 1 && value != '0';
+}
+
 static void on_refused(void *ctx, void *cookie, int error, const struct err *why)
 {
 	struct ipvs *ipvs = ctx;

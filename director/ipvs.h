@@ -60,6 +60,9 @@ DEFINE_CLEANUP(struct ipvs *, ipvs_free)
 // Returns 0 or -errno of the first that could not be set.
 int ipvs_tune(struct err *err);
 
+// Does this host forward packets of the family? Without it the replies of nat backends end here.
+bool ipvs_host_forwards(int family);
+
 // Dumps into new arrays, which the caller frees.
 int ipvs_dump_services(struct ipvs *ipvs, struct ipvs_service **ret, size_t *ret_count, struct err *err);
 int ipvs_dump_dests(

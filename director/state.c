@@ -51,6 +51,17 @@ static void reconcile_or_log(struct state *state, const struct service *service)
 		log_error("service %s: %s; the next resync tries again", service->name, err.text);
 }
 
+// Not refused: the setting may come later. But nothing else would say why no reply arrives.
+static void warn_of_forwarding(const struct backend *backend)
+{
+	int family = backend->options.host.family;
+
+	if (backend->options.method == FORWARD_NAT && !ipvs_host_forwards(family))
+		log_warning("%s/%s: method nat needs this host to forward packets: sysctl -w %s=1",
+			backend->service->name, backend->name,
+			family == AF_INET6 ? "net/ipv6/conf/all/forwarding" : "net/ipv4/ip_forward");
+}
+
 static void touch_agent(struct state *state, struct agent *agent)
 {
 	agent->revision++;
@@ -136,6 +147,8 @@ static bool bind_one(
 	if (!backend)
 		return false;
 	backend->options = options;
+	if (is_new)
+		warn_of_forwarding(backend);
 	if (!is_new && backend->agent_state != (int)said)
 		log_info("%s/%s: agent says %s%s%s", service->name, agent->node,
 			field_choice_name(protocol_state_choices, said), *reported->reason ? ": " : "",
@@ -416,6 +429,7 @@ int state_put_backend(struct state *state, struct service *service, const char *
 	if (ret_created)
 		*ret_created = true;
 	log_info("backend %s/%s: made", service->name, name);
+	warn_of_forwarding(backend);
 	return 0;
 }
 
