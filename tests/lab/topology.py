@@ -16,15 +16,15 @@ import http.client
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
-import time
 
 import net
-from net import LabError, Namespace, endpoint, wait_for
+from net import LabError, Namespace, endpoint, wait_for  # noqa: F401: endpoint is for scenarios
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 BUILD = os.environ.get("BRASS_BUILD", os.path.join(ROOT, "build", "debug"))
@@ -111,16 +111,18 @@ class Capture:
     def drain(self):
         """Returns when everything that had passed the filter is in packets()."""
         asked = len(self.process.stderr())
-        self.process.signal(signal.SIGUSR1)
+        self.process.signal(signal.SIGUSR1)  # tcpdump says "3 packets captured, 5 packets received by filter, ..."
 
         def level():
-            words = self.process.stderr()[asked:].replace(",", " ").split()
-            numbers = [int(w) for w in words if w.isdigit()]
-            if len(numbers) < 3:
-                return False
-            if numbers[-3] >= numbers[-2]:
+            text = self.process.stderr()[asked:]
+            said = [(int(a), int(b)) for a, b in re.findall(r"(\d+) packets? captured, (\d+) packets? received", text)]
+            if said and said[-1][0] >= said[-1][1]:
                 return True
-            self.process.signal(signal.SIGUSR1)
+            # what came before the filter was set is received and never captured: then the numbers stand still
+            if len(said) >= 4 and len(set(said[-4:])) == 1:
+                return True
+            if said:
+                self.process.signal(signal.SIGUSR1)
             return False
 
         wait_for(level, what="tcpdump has caught up")
