@@ -5,6 +5,7 @@
 #include "director/api.h"
 #include "director/http_server.h"
 #include "director/state.h"
+#include "director/sysctl.h"
 #include "shared/log.h"
 #include "shared/options.h"
 #include "shared/util.h"
@@ -147,7 +148,7 @@ static int open_api(struct director *d, struct err *err)
 
 static int load_state(struct director *d, struct err *err)
 {
-	if (ipvs_tune(err))
+	if (sysctl_tune_ipvs(err))
 		log_warning("%s: connections may hang when a backend goes", err->text);
 	int rc = vip_new(&d->loop, d->config->vip_device, &d->vip, err);
 

@@ -54,15 +54,6 @@ int ipvs_open(struct ipvs **ret, struct err *err);
 void ipvs_free(struct ipvs *ipvs);
 DEFINE_CLEANUP(struct ipvs *, ipvs_free)
 
-// Sets the two kernel settings that taking servers out needs, per network namespace (net/netfilter/ipvs/ip_vs_ctl.c):
-// expire_nodest_conn=1, or new connections from a port that a client used before go to a server that is no longer
-// there, and are dropped; expire_quiescent_template=1, or persistent clients stay with a server of weight 0 for ever.
-// Returns 0 or -errno of the first that could not be set.
-int ipvs_tune(struct err *err);
-
-// Does this host forward packets of the family? Without it the replies of nat backends end here.
-bool ipvs_host_forwards(int family);
-
 // Dumps into new arrays, which the caller frees.
 int ipvs_dump_services(struct ipvs *ipvs, struct ipvs_service **ret, size_t *ret_count, struct err *err);
 int ipvs_dump_dests(

@@ -53,9 +53,6 @@ int state_set_service(
 	struct state *state, struct service *service, const struct service_options *options, struct err *err);
 int state_delete_service(struct state *state, struct service *service, struct err *err);
 
-// Puts the backends into this service that agents have reported for it, in the model only. For state_load.
-void state_bind_agents(struct state *state, struct service *service);
-
 int state_put_backend(struct state *state, struct service *service, const char *name,
 	const struct backend_options *options, bool *ret_created, struct err *err);
 int state_set_backend(

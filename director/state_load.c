@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The state's life around the changes: read from the store, adopt the kernel, verify it, flush it.
-#include "director/state.h"
+#include "director/state_internal.h"
 
 #include "shared/clock.h"
 #include "shared/log.h"
@@ -215,11 +215,8 @@ static int adopt_vips(struct state *state, struct err *err)
 		if (wanted)
 			continue;
 		rc = vip_remove_stale(state->vip, &addr, err);
-		if (!rc && !(rc = store_begin(state->store, err))) {
-			rc = store_delete(state->store, STORE_OWNED_ADDRESS, "", o->name, err);
-			if (!rc)
-				rc = store_commit(state->store, err);
-		}
+		if (!rc)
+			rc = store_change(state->store, STORE_OWNED_ADDRESS, "", o->name, NULL, err);
 	}
 	owned_free(owned);
 	return rc;

@@ -211,6 +211,20 @@ int store_delete_all(struct store *store, enum store_kind kind, const char *owne
 	return run(store, DELETE_ALL, err);
 }
 
+int store_change(struct store *store, enum store_kind kind, const char *owner, const char *name, const char *text,
+	struct err *err)
+{
+	int rc = store_begin(store, err);
+
+	if (rc)
+		return rc;
+	rc = text ? store_put(store, kind, owner, name, text, err) : store_delete(store, kind, owner, name, err);
+	if (!rc)
+		return store_commit(store, err);
+	store_rollback(store);
+	return rc;
+}
+
 int store_each(struct store *store, enum store_kind kind,
 	int (*each)(void *ctx, const char *owner, const char *name, const char *text, struct err *err), void *ctx,
 	struct err *err)

@@ -36,6 +36,10 @@ int store_delete(struct store *store, enum store_kind kind, const char *owner, c
 // All rows of one owner.
 int store_delete_all(struct store *store, enum store_kind kind, const char *owner, struct err *err);
 
+// A whole transaction for one row: put, or delete when text is NULL.
+int store_change(struct store *store, enum store_kind kind, const char *owner, const char *name, const char *text,
+	struct err *err);
+
 // Calls each for every row of a kind, in order of owner and name; non-zero ends it and is returned.
 int store_each(struct store *store, enum store_kind kind,
 	int (*each)(void *ctx, const char *owner, const char *name, const char *text, struct err *err), void *ctx,
