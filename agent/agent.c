@@ -361,7 +361,9 @@ static json_t *service_status(const struct agent *a, const struct client *client
 	if (i >= 0)
 		inet_addr_format(&a->spec.services[i].vip, vip);
 	if (i < 0 && state == PROTOCOL_SETUP)
-		reason = !answer ? "no director has said what it is" : *answer->error ? answer->error : "not known yet";
+		reason = !answer         ? "the director has not said what it is"
+			: *answer->error ? answer->error
+					 : "not known yet";
 	else if (answer && *answer->error && !*reason)
 		reason = answer->error;
 	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:i, s:i}", "service", backend->service,

@@ -178,45 +178,57 @@ static const char *word(const json_t *json, const char *key)
 {
 	const char *text = json_string_value(json_object_get(json, key));
 
-	return text && *text ? text : "-";
+	return text ? text : "";
 }
 
-static void print_director(const json_t *director)
+static int number(const json_t *json, const char *key)
 {
-	const char *error = word(director, "error");
-
-	printf("director  %s: %s for %s", word(director, "url"), word(director, "state"), word(director, "since"));
-	if (*error != '-')
-		printf("; %s; next attempt in %s", error, word(director, "retry_in"));
-	putchar('\n');
+	return (int)json_integer_value(json_object_get(json, key));
 }
 
 static void print_service(const json_t *service)
 {
-	const char *reason = word(service, "reason");
+	const char *device = word(service, "device"), *status = word(service, "status"), *vip = word(service, "vip");
 
-	printf("service   %s: %s, %s %s on %s; director says %s, weight %d, %d connections", word(service, "service"),
-		word(service, "state"), word(service, "method"), word(service, "vip"), word(service, "device"),
-		word(service, "status"), (int)json_integer_value(json_object_get(service, "effective_weight")),
-		(int)json_integer_value(json_object_get(service, "active")));
-	if (*reason != '-')
-		printf("\n          %s", reason);
+	printf("  %-15s %-5s  %s%s%s%s%s", word(service, "service"), word(service, "state"), word(service, "method"),
+		*vip ? ", " : "", vip, *device ? " on " : "", device);
+	if (strcmp(status, "unknown") != 0)
+		printf("; director: %s, weight %d, %d connections", status, number(service, "effective_weight"),
+			number(service, "active"));
+	if (*word(service, "reason"))
+		printf("\n  %-15s        %s", "", word(service, "reason"));
 	putchar('\n');
+}
+
+// A director and what it and this host make of each service.
+static void print_director(const json_t *director, const json_t *services)
+{
+	const char *url = word(director, "url");
+	size_t i;
+	json_t *item;
+
+	printf("director  %s: %s for %s", url, word(director, "state"), word(director, "since"));
+	if (*word(director, "error"))
+		printf("; %s; next attempt in %s", word(director, "error"), word(director, "retry_in"));
+	putchar('\n');
+	json_array_foreach ((json_t *)(uintptr_t)services, i, item)
+		if (strcmp(word(item, "director"), url) == 0)
+			print_service(item);
 }
 
 void control_print(const json_t *status)
 {
+	const json_t *services = json_object_get(status, "services");
 	size_t i;
 	json_t *item;
 
-	printf("node      %s, address %s, %s\n", word(status, "node"), word(status, "address"), word(status, "state"));
+	printf("node      %s, address %s, %s\n", word(status, "node"),
+		*word(status, "address") ? word(status, "address") : "not known yet", word(status, "state"));
 	json_array_foreach (json_object_get(status, "directors"), i, item)
-		print_director(item);
-	json_array_foreach (json_object_get(status, "services"), i, item)
-		print_service(item);
+		print_director(item, services);
 	json_array_foreach (json_object_get(status, "resources"), i, item)
 		printf("set up    %s\n", json_string_value(item));
 	json_array_foreach (json_object_get(status, "problems"), i, item)
 		printf("problem   %s\n", json_string_value(item));
-	printf("repairs   %d\n", (int)json_integer_value(json_object_get(status, "repairs")));
+	printf("repairs   %d\n", number(status, "repairs"));
 }

@@ -5,8 +5,9 @@ import difflib
 import json
 import os
 import re
-import socket
+import signal
 import subprocess
+import time
 
 import pytest
 from daemons import Agent, Director
@@ -135,11 +136,12 @@ def test_dr_ipv6(t):
     for agent in agents(t, director, v6=True):
         wait_state(agent, "up")
     assert f"{t.vip6}/128" in t.r1.addresses("lo")
-    assert arp_answers(t.ro, "eth1", t.vip6) == []
+    answers = arp_answers(t.ro, "eth1", t.vip6)
+    assert not set(answers) & {server.mac() for server in t.servers}
     assert load(t.cl, t.vip6, 80, n=9)["servers"] == {"r1": 3, "r2": 3, "r3": 3}
-    # the host does not take the VIP for its own source address
-    route = json.loads(t.r1.run("ip", "-j", "-6", "route", "get", "fd00:0::2").stdout)[0]
-    assert route.get("prefsrc") != t.vip6
+    # deprecated: the host does not take the VIP for its own source address
+    (vip,) = [line for line in t.r1.run("ip", "-6", "-o", "addr", "show", "dev", "lo").stdout.splitlines() if t.vip6 in line]
+    assert "deprecated" in vip and "tentative" not in vip
 
 
 def test_settings_that_are_strict_enough_are_left_alone(t):
@@ -217,8 +219,8 @@ def test_nat_replies_return_through_the_director(family, rp_filter):
         # nothing else of the host goes that way: its default route still leads to the other router
         rip = t.r1.v4 if family == 4 else t.r1.v6
         before = t.di.bytes("eth1")
-        assert load(t.cl, rip, 22, n=3)["ok"] == 3
-        assert t.di.bytes("eth1")[0] - before[0] < 2000
+        assert load(t.cl, rip, 22, path="/bytes/100000")["ok"] == 1
+        assert t.di.bytes("eth1")[0] - before[0] < 10000
 
 
 @pytest.mark.parametrize("rp_filter", [0, 1, 2])
@@ -347,12 +349,17 @@ def test_started_while_the_director_is_away_the_host_is_as_last_known(t):
 
 
 def test_a_director_that_is_not_there_is_asked_with_growing_pauses(t):
-    agent = Agent(t.r1, ["http://10.1.0.10:4672"], {"web": {}}, ttl=LEASE)
-    wait_for(lambda: agent.status()["directors"][0]["state"] == "waiting", what="waiting")
+    times = []
     with t.di.capture("eth0", "tcp port 4672") as seen:
-        wait_for(lambda: len([p for p in seen.packets() if "Flags [S]" in p.text]) >= 4, 10, "four attempts")
-    times = [i for i, p in enumerate(seen.packets()) if "Flags [S]" in p.text]
-    assert len(times) >= 4
+        agent = Agent(t.r1, ["http://10.1.0.10:4672"], {"web": {}}, ttl=LEASE, start=False)
+        agent.launch()
+        for count in range(1, 6):
+            seen.wait(lambda p: "Flags [S]" in p.text, count, 10, "attempts")
+            times.append(time.monotonic())
+    # the pauses are 0.1..0.2 s, 0.2..0.4 s, 0.4..0.8 s, 0.8..1.6 s
+    assert times[4] - times[3] > times[2] - times[0], times
+    director = agent.status()["directors"][0]
+    assert director["state"] == "waiting" and "10.1.0.10" in director["error"]
     assert service(agent)["state"] == "setup"
     assert agent.stop() == 0
 
@@ -464,7 +471,7 @@ def test_drain_waits_for_the_last_connection(t):
     slow = load_start(t.cl, t.vip, 80, n=3, c=3, path="/slow/1500", timeout=5000)
     wait_for(lambda: sum(d.active for d in ipvs(t.di)[f"TCP {t.vip}:80"]) == 3, what="a connection on each")
     running = load_start(t.cl, t.vip, 80, rate=100, c=4)
-    made[0].process.signal(15)
+    made[0].process.signal(signal.SIGTERM)
     wait_for(lambda: service(made[0]).get("state") == "drain", what="drain")
     wait_for(lambda: [d.weight for d in ipvs(t.di)[f"TCP {t.vip}:80"] if d.rs.startswith(t.r1.v4)] == [0], what="weight 0")
     assert f"{t.vip}/32" in t.r1.addresses("lo")
@@ -484,13 +491,44 @@ def test_drain_ends_with_its_time_or_a_second_signal(t):
         wait_state(agent, "up")
         held = t.cl.connect(t.vip, 80)
         wait_for(lambda: ipvs(t.di)[f"TCP {t.vip}:80"][0].active == 1, what="a connection")
-        agent.process.signal(15)
+        agent.process.signal(signal.SIGTERM)
         wait_for(lambda: service(agent).get("state") == "drain", what="drain")
         if signals == 2:
-            agent.process.signal(2)
+            agent.process.signal(signal.SIGINT)
         assert agent.process.wait(5) == 0
         assert t.r1.addresses("lo") == ["127.0.0.1/8", "::1/128"]
         held.close()
+
+
+def test_drain_asks_the_director_as_well(t):
+    """A connection that this host has no socket of: a program in another namespace, or one that has crashed."""
+    director = Director(t.di)
+    director.make("web", host=t.vip, port=80)
+    server = serve(t.r1)
+    (agent,) = agents(t, director, servers=[t.r1], drain="1s")
+    wait_state(agent, "up")
+    held = t.cl.connect(t.vip, 80)
+    wait_for(lambda: ipvs(t.di)[f"TCP {t.vip}:80"][0].active == 1, what="a connection")
+    server.kill()
+    assert agent.stop() == 0
+    assert "1 connections at the directors and 0 here" in agent.log()
+    held.close()
+
+
+def test_drain_does_not_end_before_the_director_has_heard_of_it(t):
+    director = Director(t.di)
+    director.make("web", host=t.vip, port=80)
+    serve(t.r1)
+    (agent,) = agents(t, director, servers=[t.r1], drain="1h")
+    wait_state(agent, "up")
+    director.process.signal(signal.SIGSTOP)
+    agent.process.signal(signal.SIGTERM)
+    with pytest.raises(AssertionError):
+        agent.process.wait(1)
+    assert load(t.cl, t.vip, 80, n=5)["ok"] == 5, "the kernel still sends connections here"
+    director.process.signal(signal.SIGCONT)
+    assert agent.process.wait() == 0
+    assert director.get("/agent") == {}
 
 
 def test_drain_without_a_director_looks_at_its_own_sockets(t):
@@ -502,7 +540,7 @@ def test_drain_without_a_director_looks_at_its_own_sockets(t):
     slow = load_start(t.cl, t.vip, 80, n=1, path="/slow/1500", timeout=5000)
     wait_for(lambda: ipvs(t.di)[f"TCP {t.vip}:80"][0].active == 1, what="a connection")
     director.kill9()  # the kernel goes on forwarding
-    agent.process.signal(15)
+    agent.process.signal(signal.SIGTERM)
     assert slow.result()["ok"] == 1
     assert agent.process.wait(10) == 0
     assert t.r1.addresses("lo") == ["127.0.0.1/8", "::1/128"]
@@ -550,6 +588,22 @@ def test_no_permission_is_one_line_and_a_code_of_its_own(t):
     assert len(done.stderr.splitlines()) == 1 and "root" in done.stderr
 
 
+def test_what_the_systemd_unit_allows_is_enough(t):
+    """CapabilityBoundingSet, NoNewPrivileges, ProtectSystem, ProtectKernelTunables of agent/brass-agent.service.in."""
+    director = Director(t.di)
+    director.make("web", host=t.vip, port=80)
+    before = snapshot(t.r1)
+    for method in ("ipip", "nat"):
+        agent = Agent(t.r1, [director], {"web": {"method": method}}, ttl=LEASE, start=False)
+        os.makedirs(agent.config["run_dir"], exist_ok=True)
+        read_only = "mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys && mount -o remount,ro,bind /"
+        drop = "exec setpriv --bounding-set -all,+net_admin --no-new-privs"
+        agent.process = t.r1.start("unshare", "-m", "sh", "-c", f"{read_only} && {drop} {agent.binary} -c {agent.file}")
+        wait_state(agent, "up")
+        assert agent.stop() == 0
+        assert_as_before(t.r1, before)
+
+
 def test_status_without_an_agent_says_so(t):
     done = run_agent(t, "status")
     assert done.returncode == 1 and "no brass-agent is running" in done.stderr
@@ -591,4 +645,4 @@ def test_a_mistake_in_the_file_is_named(t, text, words):
 def test_check_reads_and_stops(t):
     done = run_agent(t, "--check")
     assert done.returncode == 0 and "fine" in done.stdout
-    assert socket.gethostname() and not os.path.exists(os.path.join(t.r1.directory("agent"), "run", "agent.sock"))
+    assert not os.path.exists(os.path.join(t.r1.directory("agent"), "run", "agent.sock"))
