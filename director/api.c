@@ -131,6 +131,7 @@ const struct http_route api_routes[] = {
 	{ "GET", "/agent/*", api_agent_get },
 	{ "PUT", "/agent/*", api_agent_put },
 	{ "DELETE", "/agent/*", api_agent_delete },
+	{ "GET", "/metrics", api_metrics },
 	{ "GET", "/status", status },
 	{ "GET", "/healthz", healthz },
 };

@@ -6,6 +6,9 @@
 #include "director/http_server.h"
 #include "director/state.h"
 
+// Connections and counters in answers are at most this old; a GET of one object reads them anew.
+#define API_STATS_AGE_MS 100
+
 struct api {
 	struct state *state;
 	uv_loop_t *loop;
@@ -41,6 +44,7 @@ void api_backend_get(void *ctx, struct http_exchange *exchange);
 void api_backend_put(void *ctx, struct http_exchange *exchange);
 void api_backend_patch(void *ctx, struct http_exchange *exchange);
 void api_backend_delete(void *ctx, struct http_exchange *exchange);
+void api_metrics(void *ctx, struct http_exchange *exchange);
 void api_agent_list(void *ctx, struct http_exchange *exchange);
 void api_agent_get(void *ctx, struct http_exchange *exchange);
 void api_agent_put(void *ctx, struct http_exchange *exchange);

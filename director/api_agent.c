@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STATS_AGE_MS 100 // connections in an answer are at most this old
-
 // A held request: one an agent at most. Lives until its timer is closed.
 struct waiter {
 	struct api *api;
@@ -39,7 +37,7 @@ static void answer(struct api *api, struct agent *agent, struct http_exchange *e
 {
 	struct protocol_answer out;
 	struct err err = { 0 };
-	int rc = state_answer(api->state, agent, STATS_AGE_MS, &out, &err);
+	int rc = state_answer(api->state, agent, API_STATS_AGE_MS, &out, &err);
 
 	if (rc) {
 		api_fail(exchange, rc, &err);

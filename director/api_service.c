@@ -19,11 +19,6 @@ static json_t *stats_json(const struct ipvs_stats *s)
 		"out_bytes_rate", (json_int_t)s->out_bytes_rate);
 }
 
-static int by_endpoint(const void *a, const void *b)
-{
-	return ipvs_dest_cmp(a, b);
-}
-
 // What the kernel counts for one service, read once for all of its backends.
 struct counters {
 	const struct ipvs_dest *dests; // sorted
@@ -46,12 +41,10 @@ static json_t *backend_json(const struct backend *backend, struct counters count
 	enum backend_status status = desired_status(backend);
 	const char *reason = desired_reason(backend);
 	struct ipvs_dest want, none = { 0 };
-	const struct ipvs_dest *dest = NULL;
+	const struct ipvs_dest *dest = desired_find_dest(counters.dests, counters.count, backend);
 	msec_t uptime_ms = 0;
 
 	desired_dest(backend, &want);
-	if (counters.count)
-		dest = bsearch(&want, counters.dests, counters.count, sizeof(want), by_endpoint);
 	if (!dest)
 		dest = &none;
 	if (status == STATUS_UP && backend->health.since_ms)

@@ -111,3 +111,11 @@ int desired_dests(const struct service *service, struct ipvs_dest **ret, size_t 
 	*ret_count = count;
 	return 0;
 }
+
+const struct ipvs_dest *desired_find_dest(const struct ipvs_dest *dests, size_t count, const struct backend *backend)
+{
+	struct ipvs_dest want;
+
+	desired_dest(backend, &want);
+	return count ? bsearch(&want, dests, count, sizeof(*dests), by_endpoint) : NULL;
+}

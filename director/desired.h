@@ -25,6 +25,8 @@ uint32_t desired_weight(const struct backend *backend);
 void desired_key(const struct service_options *options, struct ipvs_key *ret);
 void desired_service(const struct service *service, struct ipvs_service *ret);
 void desired_dest(const struct backend *backend, struct ipvs_dest *ret);
+// The backend's destination in a list sorted by ipvs_dest_cmp, NULL when it is not there.
+const struct ipvs_dest *desired_find_dest(const struct ipvs_dest *dests, size_t count, const struct backend *backend);
 // All destinations of a service, sorted by ipvs_dest_cmp, in a new array. 0 or -ENOMEM.
 int desired_dests(const struct service *service, struct ipvs_dest **ret, size_t *ret_count);
 

@@ -46,6 +46,7 @@ struct request {
 	unsigned int status; // 0: no answer yet
 	char *answer;
 	size_t answer_len;
+	const char *content_type; // lives for ever
 	const char *allow;
 };
 
@@ -97,7 +98,7 @@ static enum MHD_Result queue_answer(struct request *request)
 		return MHD_NO;
 	request->answer = NULL;
 	if (request->answer_len)
-		MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/json");
+		MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, request->content_type);
 	if (request->allow)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, request->allow);
 	enum MHD_Result ret = MHD_queue_response(request->connection, request->status, response);
@@ -106,33 +107,36 @@ static enum MHD_Result queue_answer(struct request *request)
 	return ret;
 }
 
-void http_answer(struct http_exchange *exchange, unsigned int status, json_t *json)
+void http_answer_text(
+	struct http_exchange *exchange, unsigned int status, const char *content_type, char *text, size_t len)
 {
 	struct request *request = container_of(exchange, struct request, exchange);
 
 	if (request->status) {
-		json_decref(json);
+		free(text);
 		return; // answered before
 	}
 	request->status = status;
-	request->answer_len = 0;
-	if (json) {
-		char *text = json_dumps(json, JSON_INDENT(2));
-		size_t len = text ? strlen(text) : 0;
-
-		json_decref(json);
-		if (text) {
-			text[len] = '\n'; // over the final zero: MHD counts bytes
-			request->answer = text;
-			request->answer_len = len + 1;
-		}
-	}
+	request->answer = text;
+	request->answer_len = len;
+	request->content_type = content_type;
 	if (request->suspended) {
 		request->suspended = false;
 		MHD_resume_connection(request->connection);
 		// MHD looks at resumed connections in its next run; the loop need not be readable for that
 		uv_timer_start(&request->listener->server->timeout, on_timeout, 0, 0);
 	}
+}
+
+void http_answer(struct http_exchange *exchange, unsigned int status, json_t *json)
+{
+	char *text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
+	size_t len = text ? strlen(text) : 0;
+
+	json_decref(json);
+	if (text)
+		text[len++] = '\n'; // over the final zero: MHD counts bytes
+	http_answer_text(exchange, status, "application/json", text, len);
 }
 
 void http_answer_error(struct http_exchange *exchange, unsigned int status, const struct err *err)
@@ -332,6 +336,33 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *connection, c
 	return MHD_YES;
 }
 
+static int hex(char c)
+{
+	return c >= '0' && c <= '9'    ? c - '0'
+		: c >= 'a' && c <= 'f' ? c - 'a' + 10
+		: c >= 'A' && c <= 'F' ? c - 'A' + 10
+				       : -1;
+}
+
+// Percent-decoding in place. A zero byte stays "%00": decoded it would cut the name and mean another object.
+static size_t unescape(void *cls, struct MHD_Connection *connection, char *text)
+{
+	char *to = text;
+
+	(void)cls, (void)connection;
+	for (const char *from = text; *from; from++, to++) {
+		int high = *from == '%' ? hex(from[1]) : -1, low = high >= 0 ? hex(from[2]) : -1;
+
+		*to = *from;
+		if (low < 0 || (high == 0 && low == 0))
+			continue;
+		*to = (char)(high << 4 | low);
+		from += 2;
+	}
+	*to = '\0';
+	return (size_t)(to - text);
+}
+
 static void on_completed(void *cls, struct MHD_Connection *connection, void **ctx, enum MHD_RequestTerminationCode why)
 {
 	struct request *request = *ctx;
@@ -390,9 +421,9 @@ static int start_listener(struct http_server *server, const struct inet_endpoint
 	listener->server = server;
 	listener->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
 		on_access, listener, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
-		MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_CONNECTION_LIMIT, HTTP_CONNECTIONS_MAX,
-		MHD_OPTION_CONNECTION_TIMEOUT, HTTP_IDLE_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-		(size_t)CONNECTION_MEMORY, MHD_OPTION_END);
+		MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
+		MHD_OPTION_CONNECTION_LIMIT, HTTP_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, HTTP_IDLE_TIMEOUT_S,
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY, MHD_OPTION_END);
 	if (!listener->mhd) {
 		close(fd);
 		return err_set(err, -EIO, "listen", "cannot start the HTTP server");

@@ -61,8 +61,11 @@ void http_server_free(struct http_server *server);
 // The value of ?name=, NULL when absent; valid as long as the exchange.
 const char *http_query(const struct http_exchange *exchange, const char *name);
 
-// Answers. json may be NULL (empty body); its reference is taken over. extra_header/value may be NULL.
+// Answers. json may be NULL (empty body); its reference is taken over.
 void http_answer(struct http_exchange *exchange, unsigned int status, json_t *json);
+// The same with another kind of content; text (malloc'ed) is taken over.
+void http_answer_text(
+	struct http_exchange *exchange, unsigned int status, const char *content_type, char *text, size_t len);
 // {"error": ..., "field": ...}
 void http_answer_error(struct http_exchange *exchange, unsigned int status, const struct err *err);
 

@@ -62,6 +62,16 @@ void state_warn_of_forwarding(const struct backend *backend)
 			family == AF_INET6 ? "net/ipv6/conf/all/forwarding" : "net/ipv4/ip_forward");
 }
 
+// A pulse may have been changed or taken away: without one nobody would lift its last verdict.
+static void watch(struct state *state, struct backend *backend)
+{
+	bool was_down = backend->health.down;
+
+	health_watch(state->health, backend);
+	if (was_down && !backend->health.down)
+		state_health_changed(state, backend);
+}
+
 // --- services ---
 
 static int hold_vip(struct state *state, const struct inet_addr *addr, bool owned_before, struct err *err)
@@ -218,7 +228,7 @@ int state_set_service(
 		return rc;
 	}
 	for (struct backend *b = service->backends; b; b = b->hh.next)
-		health_watch(state->health, b);
+		watch(state, b);
 	log_info("service %s: changed: %s", service->name, names);
 	state_touch_agents_of(state, service->name);
 	return 0;
@@ -340,7 +350,7 @@ int state_set_backend(
 		state_reconcile_or_log(state, service);
 		return rc;
 	}
-	health_watch(state->health, backend);
+	watch(state, backend);
 	log_info("backend %s/%s: changed: %s", service->name, backend->name, names);
 	return 0;
 }

@@ -247,16 +247,6 @@ int state_leave(struct state *state, struct agent *agent, struct err *err)
 	return 0;
 }
 
-static const struct ipvs_dest *find_dest(const struct ipvs_dest *dests, size_t count, const struct backend *backend)
-{
-	struct ipvs_dest want;
-
-	desired_dest(backend, &want);
-	return count ? bsearch(&want, dests, count, sizeof(*dests),
-			       (int (*)(const void *, const void *))(void (*)(void))ipvs_dest_cmp)
-		     : NULL;
-}
-
 static int answer_service(struct state *state, const struct agent *agent, const struct protocol_backend *reported,
 	msec_t max_age_ms, struct protocol_service *ret, struct err *err)
 {
@@ -292,7 +282,7 @@ static int answer_service(struct state *state, const struct agent *agent, const 
 		field_choice_name(backend_status_choices, desired_status(backend)));
 	desired_key(&service->options, &key);
 	int rc = reconcile_stats(state->reconcile, &key, max_age_ms, &dests, &count, err);
-	const struct ipvs_dest *dest = rc ? NULL : find_dest(dests, count, backend);
+	const struct ipvs_dest *dest = rc ? NULL : desired_find_dest(dests, count, backend);
 	if (dest) {
 		ret->active = dest->active;
 		ret->inactive = dest->inactive;

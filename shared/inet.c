@@ -75,12 +75,14 @@ bool inet_addr_is_unicast(const struct inet_addr *addr)
 {
 	static const uint8_t zero[16];
 	static const uint8_t ones[4] = { 255, 255, 255, 255 };
+	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
 
 	switch (addr->family) {
 	case AF_INET:
 		return addr->bytes[0] != 0 && (addr->bytes[0] & 0xf0) != 0xe0 && memcmp(addr->bytes, ones, 4) != 0;
 	case AF_INET6:
-		return addr->bytes[0] != 0xff && memcmp(addr->bytes, zero, 16) != 0;
+		return addr->bytes[0] != 0xff && memcmp(addr->bytes, zero, 16) != 0 &&
+			memcmp(addr->bytes, mapped, sizeof(mapped)) != 0;
 	default:
 		return false;
 	}

@@ -40,7 +40,7 @@ unsigned int inet_addr_len(int family);
 // From the raw bytes of a netlink attribute. Returns 0 or -EINVAL when len does not fit family.
 int inet_addr_from_bytes(int family, const void *bytes, unsigned int len, struct inet_addr *ret);
 bool inet_addr_is_set(const struct inet_addr *addr);
-// A host can hold it: not 0.0.0.0/::, not multicast, not limited broadcast.
+// A host can hold it: not 0.0.0.0/::, not multicast, not limited broadcast, not an IPv4-mapped IPv6 address.
 bool inet_addr_is_unicast(const struct inet_addr *addr);
 bool inet_addr_is_loopback(const struct inet_addr *addr);
 
