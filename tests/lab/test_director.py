@@ -499,7 +499,6 @@ def strict():
 SERVICE = {"host": "10.1.0.200", "port": 80}
 BACKEND = {"host": "10.1.0.150", "port": 80, "method": "dr"}
 ALL = "GET, PUT, PATCH, DELETE"
-# what the director takes today, and should not
 # name: method, path, body (bytes: as they are), status, field, words of the sentence
 BAD = {
     "unknown field": ("PUT", "/service/x", {**SERVICE, "colour": "red"}, 400, "colour", ["unknown", "host", "port"]),
