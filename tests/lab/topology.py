@@ -422,9 +422,15 @@ class Topology:
         return self
 
     def __exit__(self, kind, *exc):
+        logs = self.logs()
         if kind:
-            failed_logs.append(self.logs())
+            failed_logs.append(logs)
         self.close()
+        # a build with sanitizers: what they found is a failure, whatever the scenario looked at
+        complaints = [line for line in logs.splitlines() if "runtime error:" in line or "Sanitizer:" in line]
+        if complaints and not kind:
+            failed_logs.append(logs)
+            raise AssertionError("\n".join(complaints))
 
 
 def _servers(t, segment, count, v4, v6, gateway4, gateway6, first=1):
