@@ -8,6 +8,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/rtnetlink.h>
 #include <string.h>
 
 #define BACKEND(member) \
@@ -98,7 +99,7 @@ static int parse_backends(const json_t *json, void *member, struct err *err)
 		snprintf(backend->service, sizeof(backend->service), "%s", name);
 		backends->count++;
 	}
-	qsort(backends->items, backends->count, sizeof(*backends->items), by_service);
+	sort_items(backends->items, backends->count, sizeof(*backends->items), by_service);
 	return 0;
 }
 
@@ -162,6 +163,10 @@ static int check(void *obj, struct err *err)
 				"%s is plain HTTP to another host: set \"insecure: true\" if that network is trusted",
 				url);
 	}
+	if (config->nat_table >= RT_TABLE_DEFAULT && config->nat_table <= RT_TABLE_LOCAL)
+		return err_set(err, -EINVAL, "nat_table",
+			"found %u, which is the system's own (default, main, local); allowed is any other",
+			config->nat_table);
 	if (config->run_dir[0] != '/')
 		return err_set(err, -EINVAL, "run_dir", "found \"%s\", allowed is an absolute path", config->run_dir);
 	// "<run_dir>/agent.sock" must fit into sockaddr_un

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "director/desired.h"
 
+#include "shared/util.h"
+
 #include <errno.h>
 #include <linux/ip_vs.h>
 #include <stdlib.h>
@@ -106,7 +108,7 @@ int desired_dests(const struct service *service, struct ipvs_dest **ret, size_t 
 		return -ENOMEM;
 	for (const struct backend *b = service->backends; b; b = b->hh.next)
 		desired_dest(b, &dests[i++]);
-	qsort(dests, count, sizeof(*dests), by_endpoint);
+	sort_items(dests, count, sizeof(*dests), by_endpoint);
 	*ret = dests;
 	*ret_count = count;
 	return 0;

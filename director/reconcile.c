@@ -28,7 +28,8 @@ struct reconcile {
 	struct ipvs *ipvs;
 	struct known *known;
 	// of the batch under way
-	int refused; // first -errno, 0 when all was taken
+	int refused;          // first -errno, 0 when all was taken
+	bool refused_service; // it was the service itself, not one of its destinations
 	struct err why;
 };
 
@@ -82,10 +83,10 @@ static void on_refused(void *ctx, void *cookie, int error, const struct err *why
 {
 	struct reconcile *r = ctx;
 
-	(void)cookie;
 	if (r->refused)
 		return;
 	r->refused = error;
+	r->refused_service = cookie != NULL;
 	r->why = *why;
 }
 
@@ -122,7 +123,7 @@ static int observe_dests(struct reconcile *r, struct known *known, struct err *e
 
 	if (rc)
 		return rc;
-	qsort(dests, count, sizeof(*dests), by_endpoint);
+	sort_items(dests, count, sizeof(*dests), by_endpoint);
 	free(known->dests);
 	known->dests = dests;
 	known->count = count;
@@ -197,7 +198,7 @@ static int run_pass(struct reconcile *r, const struct service *service, int *ret
 	r->refused = 0;
 	if (!rc && (!known || !ipvs_service_same(&want, &known->service))) {
 		pass.changes++;
-		rc = ipvs_service_change(r->ipvs, known ? IPVS_SET : IPVS_ADD, &want, NULL);
+		rc = ipvs_service_change(r->ipvs, known ? IPVS_SET : IPVS_ADD, &want, &want);
 	}
 	if (!rc)
 		rc = diff_sorted((struct diff_list) { dests, count, sizeof(*dests) },
@@ -222,10 +223,10 @@ static int run_pass(struct reconcile *r, const struct service *service, int *ret
 	return 0;
 }
 
-// Refusals that say that our picture of the kernel was wrong; ENOENT on a new service means its scheduler.
-static bool picture_was_wrong(int error, bool knew_service)
+// Refusals that say that our picture of the kernel was wrong. ENOENT for a service means its scheduler (ip_vs_ctl.c).
+static bool picture_was_wrong(const struct reconcile *r)
 {
-	return error == -EEXIST || error == -ESRCH || (error == -ENOENT && knew_service);
+	return r->refused == -EEXIST || r->refused == -ESRCH || (r->refused == -ENOENT && !r->refused_service);
 }
 
 int reconcile_service(struct reconcile *r, const struct service *service, struct err *err)
@@ -234,13 +235,12 @@ int reconcile_service(struct reconcile *r, const struct service *service, struct
 	int refused = 0;
 
 	desired_key(&service->options, &key);
-	bool knew = find(r, &key) != NULL;
 	int rc = run_pass(r, service, &refused, err);
 	if (rc || !refused)
 		return rc;
 	const struct err why = r->why;
 	rc = observe_one(r, &key, err);
-	if (!rc && picture_was_wrong(refused, knew)) {
+	if (!rc && picture_was_wrong(r)) {
 		char text[IPVS_KEY_MAX];
 
 		log_warning("%s: the kernel's table was changed by someone else, looking again",
@@ -302,7 +302,7 @@ int reconcile_stats(struct reconcile *r, const struct ipvs_key *key, msec_t max_
 
 		if (rc)
 			return rc;
-		qsort(stats, count, sizeof(*stats), by_endpoint);
+		sort_items(stats, count, sizeof(*stats), by_endpoint);
 		free(known->stats);
 		known->stats = stats;
 		known->stats_count = count;

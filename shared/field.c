@@ -92,14 +92,14 @@ int field_choice_value(const struct field_choice *choices, const char *name, int
 	return -EINVAL;
 }
 
-// "rr, wrr, lc": every value once, by its first spelling
-static const char *list_choices(const struct field_choice *choices, char *buf, size_t size)
+// "dr, ipip, nat": every value once, by its first spelling, or with all its spellings
+static const char *list_choices(const struct field_choice *choices, bool all, char *buf, size_t size)
 {
 	size_t n = 0;
 
 	buf[0] = '\0';
 	for (const struct field_choice *c = choices; c->name; c++) {
-		if (field_choice_name(choices, c->value) != c->name)
+		if (!all && field_choice_name(choices, c->value) != c->name)
 			continue;
 		int m = snprintf(buf + n, size - n, "%s%s", n ? ", " : "", c->name);
 		if (m < 0 || (size_t)m >= size - n)
@@ -245,7 +245,8 @@ static int read_choice(const struct field *row, const json_t *json, void *member
 	char names[ERR_TEXT_MAX / 2], allowed[ERR_TEXT_MAX / 2 + 16];
 	int64_t value;
 
-	snprintf(allowed, sizeof(allowed), "one of %s", list_choices(row->choices, names, sizeof(names)));
+	snprintf(allowed, sizeof(allowed), "one of %s",
+		list_choices(row->choices, row->type == FIELD_FLAGS, names, sizeof(names)));
 	if (!json_is_string(json) || field_choice_value(row->choices, json_string_value(json), &value))
 		return wrong(json, err, allowed);
 	*(int *)member = (int)value;
@@ -264,7 +265,8 @@ static int read_flags(const struct field *row, const json_t *json, void *member,
 	char names[ERR_TEXT_MAX / 2], allowed[ERR_TEXT_MAX / 2 + 32];
 	uint32_t flags = 0;
 
-	snprintf(allowed, sizeof(allowed), "any of %s, joined by |", list_choices(row->choices, names, sizeof(names)));
+	snprintf(allowed, sizeof(allowed), "any of %s, joined by |",
+		list_choices(row->choices, row->type == FIELD_FLAGS, names, sizeof(names)));
 	if (!json_is_string(json))
 		return wrong(json, err, allowed);
 	_cleanup_free_ char *copy = strdup(json_string_value(json));
@@ -495,7 +497,8 @@ void field_document(const struct field_table *table, FILE *out)
 		if (row->type == FIELD_UINT)
 			fprintf(out, " %" PRId64 "..%" PRId64, row->min, row->max);
 		if (row->choices)
-			fprintf(out, " (%s)", list_choices(row->choices, names, sizeof(names)));
+			fprintf(out, " (%s)",
+				list_choices(row->choices, row->type == FIELD_FLAGS, names, sizeof(names)));
 		if (row->def)
 			fprintf(out, " | `%s` | ", row->def);
 		else

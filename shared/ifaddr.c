@@ -84,8 +84,7 @@ int ifaddr_dump(struct netsock *ns, struct ifaddress **ret, size_t *ret_count, s
 		err_context(err, "cannot read addresses: ");
 		return rc;
 	}
-	if (gather.count)
-		qsort(gather.items, gather.count, sizeof(*gather.items), compare);
+	sort_items(gather.items, gather.count, sizeof(*gather.items), compare);
 	*ret = gather.items;
 	*ret_count = gather.count;
 	return 0;

@@ -147,8 +147,7 @@ int iflink_dump(struct netsock *ns, struct iflink **ret, size_t *ret_count, stru
 		err_context(err, "cannot read devices: ");
 		return rc;
 	}
-	if (gather.count)
-		qsort(gather.items, gather.count, sizeof(*gather.items), by_name);
+	sort_items(gather.items, gather.count, sizeof(*gather.items), by_name);
 	*ret = gather.items;
 	*ret_count = gather.count;
 	return 0;

@@ -187,7 +187,7 @@ int protocol_report_from_json(const json_t *json, struct protocol_report *ret, s
 	if (rc)
 		return rc;
 	report.backends = items;
-	qsort(report.backends, report.count, sizeof(*report.backends), by_backend_name);
+	sort_items(report.backends, report.count, sizeof(*report.backends), by_backend_name);
 	*ret = report;
 	return 0;
 }
@@ -221,7 +221,7 @@ int protocol_answer_from_json(const json_t *json, struct protocol_answer *ret, s
 	if (rc)
 		return rc;
 	answer.services = items;
-	qsort(answer.services, answer.count, sizeof(*answer.services), by_service_name);
+	sort_items(answer.services, answer.count, sizeof(*answer.services), by_service_name);
 	*ret = answer;
 	return 0;
 }

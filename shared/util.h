@@ -50,6 +50,13 @@ static inline void fclose_cleanup(FILE **f)
 		steal_;                     \
 	})
 
+// qsort(3) that takes an empty list as it comes, without an array.
+static inline void sort_items(void *items, size_t count, size_t size, int (*compare)(const void *a, const void *b))
+{
+	if (count)
+		qsort(items, count, size, compare);
+}
+
 #define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 #endif
