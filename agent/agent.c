@@ -9,28 +9,25 @@
 #include "agent/host.h"
 #include "agent/monitor.h"
 #include "agent/remember.h"
+#include "agent/services.h"
 #include "agent/sockets.h"
 #include "shared/log.h"
 #include "shared/options.h"
 #include "shared/util.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
 
 #define DRAIN_LOOK_MS 100
 #define QUIET_LOOKS 3 // in a row without an open connection
 
 // RUNNING -(signal)-> DRAINING -(no connections, or time over, or second signal)-> LEAVING -(all said)-> stopped
 enum phase { PHASE_RUNNING, PHASE_DRAINING, PHASE_LEAVING };
-
-// What came of one service at one director. Parallel to spec.services.
-struct outcome {
-	const struct client *client;
-	char problem[PROTOCOL_REASON_MAX + 1];
-};
 
 struct agent {
 	const struct config *config;
@@ -42,9 +39,9 @@ struct agent {
 	struct client *clients;
 	size_t client_count;
 	char boot[PROTOCOL_BOOT_MAX + 1];
-	struct inet_addr address; // RIP; not set: not known yet
-	struct spec spec;
-	struct outcome *outcomes;
+	struct inet_addr address;          // RIP; not set: not known yet
+	const struct client *address_from; // whose connection showed it; NULL: configured, or of an earlier run
+	struct services services;
 	enum phase phase;
 	msec_t drain_end_ms;
 	int quiet_looks;
@@ -54,111 +51,16 @@ struct agent {
 	bool host_is_open;
 };
 
-static void look(void *ctx);
-
-// --- spec: configuration and answers ---
-
-static const struct protocol_service *answered_service(const struct client *client, const char *name)
-{
-	for (size_t i = 0; client->has_answer && i < client->answer.count; i++)
-		if (strcmp(client->answer.services[i].service, name) == 0)
-			return &client->answer.services[i];
-	return NULL;
-}
-
-static void add_service(struct agent *a, const struct client *client, const struct config_backend *backend)
-{
-	const struct protocol_service *answer = answered_service(client, backend->service);
-	const struct config *config = a->config;
-
-	if (!answer || !answer->known || !inet_addr_is_set(&answer->host))
-		return;
-	struct spec_service *service = &a->spec.services[a->spec.count];
-
-	*service = (struct spec_service) {
-		.vip = answer->host,
-		.protocol = answer->protocol,
-		.port = backend->port ? backend->port : answer->port,
-		.method = backend->method,
-	};
-	memcpy(service->name, backend->service, sizeof(service->name));
-	const struct inet_addr *gateway = inet_addr_is_set(&config->gateway) ? &config->gateway : &client->peer;
-	if (gateway->family == answer->host.family && !inet_addr_is_loopback(gateway))
-		service->gateway = *gateway;
-	a->outcomes[a->spec.count] = (struct outcome) { .client = client };
-	a->spec.count++;
-}
-
-static void build_spec(struct agent *a)
-{
-	a->spec.count = 0;
-	a->spec.address = a->address;
-	a->spec.table = a->config->nat_table;
-	a->spec.priority = a->config->nat_priority;
-	if (a->phase == PHASE_LEAVING || !inet_addr_is_set(&a->address))
-		return;
-	for (size_t c = 0; c < a->client_count; c++)
-		for (size_t b = 0; b < a->config->backends.count; b++)
-			add_service(a, &a->clients[c], &a->config->backends.items[b]);
-}
-
-static int outcome_index(const struct agent *a, const struct client *client, const char *service)
-{
-	for (size_t i = 0; i < a->spec.count; i++)
-		if (a->outcomes[i].client == client && strcmp(a->spec.services[i].name, service) == 0)
-			return (int)i;
-	return -1;
-}
-
-static enum protocol_state state_of(
-	const struct agent *a, const struct client *client, const char *service, const char **ret_reason)
-{
-	int i = outcome_index(a, client, service);
-
-	*ret_reason = "";
-	if (a->phase != PHASE_RUNNING) {
-		*ret_reason = "the agent stops";
-		return PROTOCOL_DRAIN;
-	}
-	if (i < 0)
-		return PROTOCOL_SETUP;
-	*ret_reason = a->outcomes[i].problem;
-	return *a->outcomes[i].problem ? PROTOCOL_DOWN : PROTOCOL_UP;
-}
+// --- what directors are told ---
 
 static json_t *make_report(void *ctx, struct client *client)
 {
 	struct agent *a = ctx;
-	const struct config *config = a->config;
 
-	if (!inet_addr_is_set(&a->address))
+	// the address of an earlier run may be another host's by now
+	if (!inet_addr_is_set(&a->config->address) && !a->address_from)
 		return NULL;
-	struct protocol_report report = {
-		.address = a->address,
-		.ttl_ms = config->ttl_ms,
-		.count = config->backends.count,
-		.backends = calloc(config->backends.count + 1, sizeof(*report.backends)),
-	};
-	memcpy(report.boot, a->boot, sizeof(report.boot));
-	for (size_t b = 0; report.backends && b < report.count; b++) {
-		const struct config_backend *from = &config->backends.items[b];
-		struct protocol_backend *to = &report.backends[b];
-		const char *reason;
-		int i = outcome_index(a, client, from->service);
-
-		memcpy(to->service, from->service, sizeof(to->service));
-		to->port = from->port;
-		to->method = from->method;
-		to->weight = from->weight;
-		to->state = state_of(a, client, from->service, &reason);
-		if (i >= 0)
-			to->vip = a->spec.services[i].vip;
-		snprintf(to->reason, sizeof(to->reason), "%s", reason);
-	}
-	json_t *json = report.backends ? protocol_report_to_json(&report) : NULL;
-
-	protocol_report_clear(&report);
-	return json;
+	return services_report(&a->services, client, a->boot, a->phase != PHASE_RUNNING);
 }
 
 // Hears of a change: the next request of each client carries it. A client compares with what it sent last.
@@ -170,57 +72,62 @@ static void push_changes(struct agent *a)
 
 // --- the host ---
 
+static bool anything_is_known(const struct agent *a)
+{
+	for (size_t c = 0; c < a->client_count; c++)
+		if (a->clients[c].has_answer)
+			return inet_addr_is_set(&a->address);
+	return false;
+}
+
 static void look(void *ctx)
 {
 	struct agent *a = ctx;
+	struct services *s = &a->services;
 	struct err err = { 0 };
 
-	build_spec(a);
-	// without an address nothing is known: what an earlier run set up stays until we know better
-	int rc = inet_addr_is_set(&a->address) ? host_reconcile(&a->host, &a->spec, &err) : 0;
-	for (size_t i = 0; i < a->spec.count; i++) {
-		struct outcome *outcome = &a->outcomes[i];
+	if (a->phase == PHASE_LEAVING)
+		return;
+	services_build(s, &a->address);
+	// while nothing is known, what an earlier run set up stays
+	int rc = anything_is_known(a) ? host_reconcile(&a->host, &s->spec, &err) : 0;
+	for (size_t i = 0; i < s->spec.count; i++) {
+		char *problem = s->outcomes[i].problem;
 
 		if (rc)
-			snprintf(outcome->problem, sizeof(outcome->problem), "%.250s", err.text);
+			snprintf(problem, sizeof(s->outcomes[i].problem), "%.250s", err.text);
 		else
-			host_problem(
-				&a->host, &a->spec, &a->spec.services[i], outcome->problem, sizeof(outcome->problem));
+			host_problem(&a->host, &s->spec, &s->spec.services[i], problem, sizeof(s->outcomes[i].problem));
 	}
 	if (rc)
 		log_error("cannot set up the host: %s; tried again at the next event or check", err.text);
 	push_changes(a);
 }
 
-static bool same_wishes(const struct agent *a, const struct client *client)
+// Without a configured address it is the one that the connection to the first director to answer came from, and it
+// follows that connection.
+static bool take_address(struct agent *a, const struct client *client)
 {
-	for (size_t b = 0; b < a->config->backends.count; b++) {
-		const char *name = a->config->backends.items[b].service;
-		const struct protocol_service *answer = answered_service(client, name);
-		int i = outcome_index(a, client, name);
+	char text[INET_ADDR_MAX];
 
-		if ((i >= 0) != (answer && answer->known && inet_addr_is_set(&answer->host)))
-			return false;
-		if (i >= 0 &&
-			(inet_addr_cmp(&a->spec.services[i].vip, &answer->host) ||
-				a->spec.services[i].protocol != answer->protocol ||
-				(!a->config->backends.items[b].port && a->spec.services[i].port != answer->port)))
-			return false;
-	}
-	return true;
+	if (inet_addr_is_set(&a->config->address) || !inet_addr_is_set(&client->local) ||
+		(a->address_from && a->address_from != client))
+		return false;
+	bool changed = inet_addr_cmp(&a->address, &client->local) != 0;
+
+	a->address = client->local;
+	a->address_from = client;
+	if (changed)
+		log_info("address %s: it routes to director %s", inet_addr_format(&a->address, text), client->url);
+	return changed;
 }
 
 static void on_answered(void *ctx, struct client *client)
 {
 	struct agent *a = ctx;
+	bool moved = take_address(a, client);
 
-	if (!inet_addr_is_set(&a->address) && inet_addr_is_set(&client->local)) {
-		char text[INET_ADDR_MAX];
-
-		a->address = client->local;
-		log_info("address %s: it routes to director %s", inet_addr_format(&a->address, text), client->url);
-	}
-	if (!client->has_answer || same_wishes(a, client))
+	if (!moved && (!client->has_answer || services_are_current(&a->services, client)))
 		return;
 	look(a);
 	remember_save(a->config->run_dir, &a->address, a->clients, a->client_count);
@@ -261,15 +168,16 @@ static void leave(struct agent *a, const char *why)
 // This host's own open connections of all services.
 static size_t open_sockets(const struct agent *a)
 {
-	struct inet_endpoint *local = calloc(a->spec.count + 1, sizeof(*local));
+	const struct spec *spec = &a->services.spec;
+	struct inet_endpoint *local = calloc(spec->count + 1, sizeof(*local));
 	size_t count = 0;
 
-	for (size_t i = 0; local && i < a->spec.count; i++) {
-		const struct spec_service *s = &a->spec.services[i];
+	for (size_t i = 0; local && i < spec->count; i++) {
+		const struct spec_service *s = &spec->services[i];
 
 		local[i] = (struct inet_endpoint) { s->method == FORWARD_NAT ? a->address : s->vip, s->port };
 	}
-	if (local && a->spec.count && sockets_count(local, a->spec.count, &count, NULL))
+	if (local && spec->count && sockets_count(local, spec->count, &count, NULL))
 		count = 0; // the directors' numbers have to do
 	free(local);
 	return count;
@@ -350,31 +258,6 @@ static json_t *director_status(const struct client *client)
 	return json;
 }
 
-static json_t *service_status(const struct agent *a, const struct client *client, const struct config_backend *backend)
-{
-	const struct protocol_service *answer = answered_service(client, backend->service);
-	int i = outcome_index(a, client, backend->service);
-	char vip[INET_ADDR_MAX] = "";
-	const char *reason;
-	enum protocol_state state = state_of(a, client, backend->service, &reason);
-
-	if (i >= 0)
-		inet_addr_format(&a->spec.services[i].vip, vip);
-	if (i < 0 && state == PROTOCOL_SETUP)
-		reason = !answer         ? "the director has not said what it is"
-			: *answer->error ? answer->error
-					 : "not known yet";
-	else if (answer && *answer->error && !*reason)
-		reason = answer->error;
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:i, s:i}", "service", backend->service,
-		"director", client->url, "state", field_choice_name(protocol_state_choices, state), "reason", reason,
-		"vip", vip, "method", field_choice_name(forward_method_choices, backend->method), "device",
-		i >= 0 ? desired_device(&a->spec, &a->spec.services[i]) : "", "status",
-		answer && client->fresh ? answer->status : "unknown", "fresh", client->fresh, "effective_weight",
-		answer && client->fresh ? (int)answer->effective_weight : 0, "active",
-		answer && client->fresh ? (int)answer->active : 0);
-}
-
 static json_t *make_status(void *ctx)
 {
 	static const char *const phases[] = { "running", "draining", "leaving" };
@@ -385,8 +268,9 @@ static json_t *make_status(void *ctx)
 	for (size_t c = 0; c < a->client_count; c++) {
 		json_array_append_new(directors, director_status(&a->clients[c]));
 		for (size_t b = 0; b < a->config->backends.count; b++)
-			json_array_append_new(
-				services, service_status(a, &a->clients[c], &a->config->backends.items[b]));
+			json_array_append_new(services,
+				services_status(&a->services, &a->clients[c], &a->config->backends.items[b],
+					a->phase != PHASE_RUNNING));
 	}
 	for (size_t i = 0; i < a->host.journal.list.count; i++) {
 		char command[RESOURCE_COMMAND_MAX];
@@ -420,12 +304,8 @@ static int start_clients(struct agent *a)
 {
 	const struct config *config = a->config;
 	const struct client_events events = { make_report, on_answered, on_failed, on_gone, a };
-	size_t pairs = config->directors.count * config->backends.count + 1;
-
 	a->clients = calloc(config->directors.count, sizeof(*a->clients));
-	a->spec.services = calloc(pairs, sizeof(*a->spec.services));
-	a->outcomes = calloc(pairs, sizeof(*a->outcomes));
-	if (!a->clients || !a->spec.services || !a->outcomes)
+	if (!a->clients || services_init(&a->services, config, a->clients, config->directors.count))
 		return -ENOMEM;
 	for (; a->client_count < config->directors.count; a->client_count++) {
 		int rc = client_init(&a->clients[a->client_count], &a->loop, a->http,
@@ -471,9 +351,8 @@ static void close_all(struct agent *a)
 		uv_close(own[i], NULL);
 	uv_run(&a->loop, UV_RUN_DEFAULT); // until every handle is closed
 	uv_loop_close(&a->loop);
+	services_clear(&a->services);
 	free(a->clients);
-	free(a->spec.services);
-	free(a->outcomes);
 }
 
 static void init_handles(struct agent *a)
@@ -492,8 +371,8 @@ static int undo(struct agent *a)
 {
 	struct err err = { 0 };
 
-	a->spec.count = 0;
-	int rc = host_reconcile(&a->host, &a->spec, &err);
+	a->services.spec.count = 0;
+	int rc = host_reconcile(&a->host, &a->services.spec, &err);
 	if (rc || a->host.journal.list.count) {
 		log_error("the host could not be given back as it was: %s; see %s",
 			rc                           ? err.text
@@ -508,6 +387,14 @@ static int undo(struct agent *a)
 	return EXIT_FINE;
 }
 
+static bool may_change_network(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+
+	return syscall(SYS_capget, &head, sets) == 0 && sets[0].effective & 1u << CAP_NET_ADMIN;
+}
+
 int agent_run(const struct config *config)
 {
 	struct agent a = { .config = config, .address = config->address };
@@ -516,8 +403,10 @@ int agent_run(const struct config *config)
 
 	signal(SIGPIPE, SIG_IGN);
 	init_handles(&a);
-	int rc = geteuid() ? err_set(&err, -EPERM, NULL, "no permission to change the network: run as root")
-			   : open_all(&a, &err);
+	int rc = may_change_network()
+		? open_all(&a, &err)
+		: err_set(&err, -EPERM, NULL,
+			  "no permission to change the network: run as root, or with CAP_NET_ADMIN");
 	if (rc) {
 		char line[ERR_LINE_MAX];
 

@@ -29,33 +29,32 @@ int host_open(const char *run_dir, struct host *ret, struct err *err)
 void host_close(struct host *host)
 {
 	plan_clear(&host->left);
+	observed_clear(&host->seen);
 	journal_close(&host->journal);
 	netsock_free(host->sock);
 	host->sock = NULL;
 }
 
-static bool needs_routes(const struct spec *spec, const struct resource_list *journal)
+// The routing table that has to be looked at, 0 when none has.
+static uint32_t routes_table(const struct spec *spec)
 {
 	for (size_t i = 0; i < spec->count; i++)
 		if (spec->services[i].method == FORWARD_NAT)
-			return true;
-	for (size_t i = 0; i < journal->count; i++)
-		if (journal->items[i].kind >= RESOURCE_ROUTE)
-			return true;
-	return false;
+			return spec->table;
+	return 0;
 }
 
-static int make_plan(struct host *host, const struct spec *spec, struct observed *ret_observed, struct plan *ret_plan,
-	struct err *err)
+static int make_plan(struct host *host, const struct spec *spec, struct plan *ret_plan, struct err *err)
 {
 	struct resource_list want = { 0 };
-	int rc = observe(host->sock, needs_routes(spec, &host->journal.list), ret_observed, err);
 
+	observed_clear(&host->seen);
+	int rc = observe(host->sock, routes_table(spec), &host->seen, err);
 	if (rc)
 		return rc;
-	rc = desired(spec, ret_observed->links, ret_observed->link_count, &want);
+	rc = desired(spec, host->seen.links, host->seen.link_count, &want);
 	if (!rc)
-		rc = plan_make(&want, &host->journal.list, ret_observed, ret_plan);
+		rc = plan_make(&want, &host->journal.list, &host->seen, ret_plan);
 	resource_list_clear(&want);
 	return rc ? err_set(err, rc, NULL, "out of memory") : 0;
 }
@@ -120,21 +119,19 @@ int host_reconcile(struct host *host, const struct spec *spec, struct err *err)
 	int rc = 0;
 
 	for (int round = 0; round < ROUNDS_MAX; round++) {
-		struct observed observed = { 0 };
 		struct plan plan = { 0 };
 
-		rc = make_plan(host, spec, &observed, &plan, err);
+		rc = make_plan(host, spec, &plan, err);
 		bool changes = !rc && plan_changes(&plan);
 
 		if (changes)
 			rc = note_intents(host, &plan, err);
 		size_t failed = 0;
 		if (!rc && changes) {
-			failed = apply_plan(host->sock, &plan, &observed);
+			failed = apply_plan(host->sock, &plan, &host->seen);
 			tell(host, &plan);
 			rc = note_results(host, &plan, err);
 		}
-		observed_clear(&observed);
 		plan_clear(&host->left);
 		host->left = plan;
 		// what failed would fail again at once
@@ -144,29 +141,28 @@ int host_reconcile(struct host *host, const struct spec *spec, struct err *err)
 	return rc;
 }
 
-int host_problem(struct host *host, const struct spec *spec, const struct spec_service *service, char *buf, size_t size)
+void host_problem(
+	struct host *host, const struct spec *spec, const struct spec_service *service, char *buf, size_t size)
 {
 	struct resource_list want = { 0 };
-	struct iflink *links = NULL;
-	size_t count = 0;
 
 	buf[0] = '\0';
 	if (service->method == FORWARD_NAT && !inet_addr_is_set(&service->gateway))
 		snprintf(buf, size, "no gateway for the replies: name the director's address as \"gateway\"");
-	if (service->method == FORWARD_IPIP && !*desired_device(spec, service))
+	else if (service->method == FORWARD_IPIP && !*desired_device(spec, service))
 		snprintf(buf, size, "no tunnel fits this pair of address families");
-	if (!host->left.count || *buf)
-		return 0;
-	int rc = iflink_dump(host->sock, &links, &count, NULL);
-	if (!rc)
-		rc = desired_of_service(spec, service, links, count, &want);
-	for (size_t i = 0; i < host->left.count && !rc && !*buf; i++) {
+	else if (host->left.count && desired_of_service(spec, service, host->seen.links, host->seen.link_count, &want))
+		snprintf(buf, size, "out of memory");
+	for (size_t i = 0; i < host->left.count && !*buf; i++) {
 		const struct plan_op *op = &host->left.ops[i];
+		char command[RESOURCE_COMMAND_MAX];
 
-		if ((op->verb == PLAN_CONFLICT || op->error) && resource_list_find(&want, &op->resource) >= 0)
+		if (op->verb == PLAN_REMOVE || resource_list_find(&want, &op->resource) < 0)
+			continue;
+		if (*op->why)
 			snprintf(buf, size, "%s", op->why);
+		else // done in the last round that was allowed, and not read back
+			snprintf(buf, size, "did not last: %.200s", resource_command(&op->resource, true, command));
 	}
-	free(links);
 	resource_list_clear(&want);
-	return rc;
 }

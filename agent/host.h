@@ -11,9 +11,10 @@
 struct host {
 	struct netsock *sock;
 	struct journal journal;
-	struct plan left;  // after the last round: what could not be done
-	size_t repairs;    // things of ours that were gone or changed, and were put back
-	size_t operations; // done since the start
+	struct observed seen; // in the last round
+	struct plan left;     // after the last round: what could not be done
+	size_t repairs;       // things of ours that were gone or changed, and were put back
+	size_t operations;    // done since the start
 };
 
 int host_open(const char *run_dir, struct host *ret, struct err *err);
@@ -25,7 +26,7 @@ void host_close(struct host *host);
 int host_reconcile(struct host *host, const struct spec *spec, struct err *err);
 
 // What keeps this service from being right, "" when nothing does. Valid after host_reconcile with the same spec.
-int host_problem(
+void host_problem(
 	struct host *host, const struct spec *spec, const struct spec_service *service, char *buf, size_t size);
 
 #endif

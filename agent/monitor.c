@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <linux/rtnetlink.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 #define PAUSE_MS 20
@@ -43,16 +44,25 @@ void monitor_wake(struct monitor *monitor)
 	uv_timer_start(&monitor->soon, on_soon, since < PAUSE_MS ? (uint64_t)(PAUSE_MS - since) : 0, 0);
 }
 
+// All but routes in the tables where we have none: a host may have a million of those, always on the move.
+static void on_event(struct nlmsghdr *hdr, void *ctx)
+{
+	const struct rtmsg *route = nlmsg_data(hdr);
+	bool is_route = hdr->nlmsg_type == RTM_NEWROUTE || hdr->nlmsg_type == RTM_DELROUTE;
+
+	if (!is_route || (route->rtm_table != RT_TABLE_MAIN && route->rtm_table != RT_TABLE_LOCAL))
+		monitor_wake(ctx);
+}
+
 static void on_events(uv_poll_t *poll, int status, int events)
 {
 	struct monitor *monitor = poll->data;
 
 	(void)status, (void)events;
-	int n = netsock_receive(monitor->events, NULL, NULL);
-	if (n == -ENOBUFS)
+	if (netsock_receive(monitor->events, on_event, monitor) == -ENOBUFS) {
 		log_debug("events were lost: looking at everything");
-	if (n != 0)
 		monitor_wake(monitor);
+	}
 }
 
 static void on_closed(uv_handle_t *handle)

@@ -40,7 +40,7 @@ static int read_all(const char *name, int32_t *ret)
 	return 0;
 }
 
-int observe(struct netsock *ns, bool with_routes, struct observed *ret, struct err *err)
+int observe(struct netsock *ns, uint32_t table, struct observed *ret, struct err *err)
 {
 	static const int used[] = { IPV4_DEVCONF_ARP_IGNORE, IPV4_DEVCONF_ARP_ANNOUNCE, IPV4_DEVCONF_RP_FILTER };
 	struct observed o = { 0 };
@@ -48,10 +48,10 @@ int observe(struct netsock *ns, bool with_routes, struct observed *ret, struct e
 
 	if (!rc)
 		rc = ifaddr_dump(ns, &o.addrs, &o.addr_count, err);
-	if (!rc && with_routes)
+	if (!rc && table)
 		rc = route_dump_rules(ns, &o.rules, &o.rule_count, err);
-	if (!rc && with_routes)
-		rc = route_dump_defaults(ns, &o.routes, &o.route_count, err);
+	if (!rc && table)
+		rc = route_dump_defaults(ns, table, &o.routes, &o.route_count, err);
 	for (size_t i = 0; i < ARRAY_SIZE(used) && !rc; i++) {
 		const char *name = resource_conf_name(used[i]);
 

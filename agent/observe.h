@@ -24,8 +24,8 @@ struct observed {
 	int32_t all[IFLINK_CONF_MAX]; // net/ipv4/conf/all of the settings that we use
 };
 
-// with_routes: rules and routes are read, too (they are needed for nat only).
-int observe(struct netsock *ns, bool with_routes, struct observed *ret, struct err *err);
+// table: rules, and the default routes of this table, are read as well; 0: neither (only nat needs them).
+int observe(struct netsock *ns, uint32_t table, struct observed *ret, struct err *err);
 void observed_clear(struct observed *o);
 
 // What is there in the place of a wanted resource.

@@ -38,6 +38,8 @@ static int open_socket(int protocol, struct netsock **ret, struct err *err)
 	ns->fd = nl_socket_get_fd(ns->nl);
 	setsockopt(ns->fd, SOL_NETLINK, NETLINK_EXT_ACK, &one, sizeof(one));
 	setsockopt(ns->fd, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof(one));
+	// dumps are filtered by the kernel: one routing table instead of all
+	setsockopt(ns->fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &one, sizeof(one));
 	// FORCE needs CAP_NET_ADMIN, which we need anyway; without it the system's limit holds
 	if (setsockopt(ns->fd, SOL_SOCKET, SO_RCVBUFFORCE, &space, sizeof(space)))
 		setsockopt(ns->fd, SOL_SOCKET, SO_RCVBUF, &space, sizeof(space));

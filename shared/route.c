@@ -33,6 +33,28 @@ static int append(struct gather *gather, const void *item)
 	return 0;
 }
 
+// A rule that selects by more than struct route_rule can say.
+static bool selects_more(const struct fib_rule_hdr *head, struct nlattr **attrs)
+{
+	static const int others[] = { FRA_DST, FRA_IIFNAME, FRA_OIFNAME, FRA_FWMARK, FRA_L3MDEV, FRA_TUN_ID,
+		FRA_UID_RANGE, FRA_DPORT_RANGE };
+	const unsigned int bits = inet_addr_len(head->family) * 8;
+
+	if (head->action != FR_ACT_TO_TBL || head->tos || head->flags & FIB_RULE_INVERT ||
+		(head->src_len && head->src_len != bits))
+		return true;
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+		const struct nlattr *attr = attrs[others[i]];
+		bool is_zero = true;
+
+		for (int k = 0; attr && k < nla_len(attr); k++)
+			is_zero &= !((const char *)nla_data(attr))[k];
+		if (!is_zero)
+			return true;
+	}
+	return false;
+}
+
 static int take_rule(struct nlmsghdr *hdr, void *ctx)
 {
 	struct nlattr *attrs[FRA_MAX + 1];
@@ -41,6 +63,8 @@ static int take_rule(struct nlmsghdr *hdr, void *ctx)
 
 	if (hdr->nlmsg_type != RTM_NEWRULE || nlmsg_parse(hdr, sizeof(*head), attrs, FRA_MAX, NULL) < 0)
 		return -EBADMSG;
+	if (selects_more(head, attrs))
+		return 0;
 	if (attrs[FRA_SRC])
 		inet_addr_from_bytes(
 			head->family, nla_data(attrs[FRA_SRC]), (unsigned int)nla_len(attrs[FRA_SRC]), &rule.from);
@@ -52,8 +76,13 @@ static int take_rule(struct nlmsghdr *hdr, void *ctx)
 		rule.proto = nla_get_u8(attrs[FRA_PROTOCOL]);
 	if (attrs[FRA_IP_PROTO])
 		rule.ip_protocol = nla_get_u8(attrs[FRA_IP_PROTO]);
-	if (attrs[FRA_SPORT_RANGE] && nla_len(attrs[FRA_SPORT_RANGE]) >= (int)sizeof(struct fib_rule_port_range))
-		rule.sport = ((const struct fib_rule_port_range *)nla_data(attrs[FRA_SPORT_RANGE]))->start;
+	if (attrs[FRA_SPORT_RANGE]) {
+		const struct fib_rule_port_range *range = nla_data(attrs[FRA_SPORT_RANGE]);
+
+		if (nla_len(attrs[FRA_SPORT_RANGE]) < (int)sizeof(*range) || range->start != range->end)
+			return 0;
+		rule.sport = range->start;
+	}
 	return append(ctx, &rule);
 }
 
@@ -75,9 +104,9 @@ static int take_default(struct nlmsghdr *hdr, void *ctx)
 	return append(ctx, &route);
 }
 
-// Dumps one kind for both families.
-static int dump(struct netsock *ns, int type, void *head, size_t head_size,
-	int (*take)(struct nlmsghdr *hdr, void *ctx), struct gather *gather, const char *what, struct err *err)
+// Dumps one kind for both families; table 0: all.
+static int dump(struct netsock *ns, int type, void *head, size_t head_size, uint32_t table,
+	int (*take)(struct nlmsghdr *hdr, void *ctx), struct gather *gather, struct err *err)
 {
 	static const uint8_t families[] = { AF_INET, AF_INET6 };
 	int rc = 0;
@@ -87,18 +116,19 @@ static int dump(struct netsock *ns, int type, void *head, size_t head_size,
 		struct gather one = { .size = gather->size };
 
 		*(uint8_t *)head = families[i]; // rtmsg and fib_rule_hdr both begin with the family
-		rc = !msg || nlmsg_append(msg, head, head_size, NLMSG_ALIGNTO)
+		rc = !msg || nlmsg_append(msg, head, head_size, NLMSG_ALIGNTO) ||
+				(table && nla_put_u32(msg, RTA_TABLE, table))
 			? err_set(err, -ENOMEM, NULL, "out of memory")
 			: netsock_dump(ns, msg, take, forget, &one, err);
 		nlmsg_free(msg);
+		if (rc == -ENOENT && table)
+			rc = 0; // no route was ever in it
 		for (size_t k = 0; k < one.count && !rc; k++)
 			rc = append(gather, (char *)one.items + k * one.size);
 		free(one.items);
 	}
-	if (rc) {
+	if (rc)
 		free(gather->items);
-		err_context(err, "cannot read %s: ", what);
-	}
 	return rc;
 }
 
@@ -106,23 +136,28 @@ int route_dump_rules(struct netsock *ns, struct route_rule **ret, size_t *ret_co
 {
 	struct fib_rule_hdr head = { 0 };
 	struct gather gather = { .size = sizeof(struct route_rule) };
-	int rc = dump(ns, RTM_GETRULE, &head, sizeof(head), take_rule, &gather, "rules", err);
+	int rc = dump(ns, RTM_GETRULE, &head, sizeof(head), 0, take_rule, &gather, err);
 
-	if (rc)
+	if (rc) {
+		err_context(err, "cannot read rules: ");
 		return rc;
+	}
 	*ret = gather.items;
 	*ret_count = gather.count;
 	return 0;
 }
 
-int route_dump_defaults(struct netsock *ns, struct route_default **ret, size_t *ret_count, struct err *err)
+int route_dump_defaults(
+	struct netsock *ns, uint32_t table, struct route_default **ret, size_t *ret_count, struct err *err)
 {
 	struct rtmsg head = { 0 };
 	struct gather gather = { .size = sizeof(struct route_default) };
-	int rc = dump(ns, RTM_GETROUTE, &head, sizeof(head), take_default, &gather, "routes", err);
+	int rc = dump(ns, RTM_GETROUTE, &head, sizeof(head), table, take_default, &gather, err);
 
-	if (rc)
+	if (rc) {
+		err_context(err, "cannot read the routes of table %u: ", table);
 		return rc;
+	}
 	*ret = gather.items;
 	*ret_count = gather.count;
 	return 0;

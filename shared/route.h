@@ -37,9 +37,10 @@ struct route_default {
 	uint8_t proto;
 };
 
-// New arrays of all rules of both families, and of all default routes of both families outside the local table.
+// New arrays, both families: the rules that struct route_rule can tell whole, and the default routes of one table.
 int route_dump_rules(struct netsock *ns, struct route_rule **ret, size_t *ret_count, struct err *err);
-int route_dump_defaults(struct netsock *ns, struct route_default **ret, size_t *ret_count, struct err *err);
+int route_dump_defaults(
+	struct netsock *ns, uint32_t table, struct route_default **ret, size_t *ret_count, struct err *err);
 
 // -EEXIST when the very same is there.
 int route_add_rule(struct netsock *ns, const struct route_rule *rule, struct err *err);

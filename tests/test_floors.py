@@ -38,7 +38,7 @@ FLOORS = {
         ["resource", "resource_*", "res_*", "drain", "health", "docker", "journal", "sockets"],
         ["desired", "plan", "apply", "monitor", "reconcile", "observe", "host"],
         ["client", "remember", "doctor", "doctor_*", "control"],
-        ["config", "agent", "main"],
+        ["config", "services", "agent", "main"],
     ],
 }
 MAY_USE = {"shared": [], "director": ["shared"], "agent": ["shared"], "director/cli": ["shared"]}

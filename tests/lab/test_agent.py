@@ -24,8 +24,10 @@ def t():
 
 
 def agents(t, director, method="dr", v6=False, servers=None, **config):
-    servers = servers or t.servers
-    return [Agent(s, [director], {"web": {"method": method}}, address=s.v6 if v6 else s.v4, ttl=LEASE, **config) for s in servers]
+    return [
+        Agent(s, [director], {"web": {"method": method}}, **{"address": s.v6 if v6 else s.v4, "ttl": LEASE, **config})
+        for s in servers or t.servers
+    ]
 
 
 def service(agent, name="web"):
@@ -500,6 +502,20 @@ def test_drain_ends_with_its_time_or_a_second_signal(t):
         held.close()
 
 
+def test_the_address_of_an_earlier_run_is_not_trusted(t):
+    director = Director(t.di)
+    director.make("web", host=t.vip, port=80)
+    (agent,) = agents(t, director, method="ipip", servers=[t.r1], address=None)
+    wait_state(agent, "up")
+    agent.kill9()
+    t.r1.ip("addr del 10.1.0.101/24 dev eth0", "addr add 10.1.0.111/24 dev eth0", "route add default via 10.1.0.1")
+    agent.start()
+    wait_for(lambda: [d.rs for d in ipvs(t.di)[f"TCP {t.vip}:80"]] == ["10.1.0.111:80"], what="the new address")
+    wait_weights(director, 100)
+    assert t.r1.link("brass-ipip")["linkinfo"]["info_data"]["local"] == "10.1.0.111"
+    assert f"{t.vip}/32" in t.r1.addresses("brass-ipip")
+
+
 def test_drain_asks_the_director_as_well(t):
     """A connection that this host has no socket of: a program in another namespace, or one that has crashed."""
     director = Director(t.di)
@@ -525,6 +541,7 @@ def test_drain_does_not_end_before_the_director_has_heard_of_it(t):
     agent.process.signal(signal.SIGTERM)
     with pytest.raises(AssertionError):
         agent.process.wait(1)
+    assert agent.status()["state"] == "draining"
     assert load(t.cl, t.vip, 80, n=5)["ok"] == 5, "the kernel still sends connections here"
     director.process.signal(signal.SIGCONT)
     assert agent.process.wait() == 0

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/services.h"
+
+#include "agent/desired.h"
+#include "shared/util.h"
+
+#include <errno.h>
+#include <string.h>
+
+int services_init(
+	struct services *services, const struct config *config, const struct client *clients, size_t client_count)
+{
+	size_t pairs = config->backends.count * client_count + 1;
+
+	*services = (struct services) {
+		.config = config,
+		.clients = clients,
+		.client_count = client_count,
+		.spec = { .services = calloc(pairs, sizeof(struct spec_service)) },
+		.outcomes = calloc(pairs, sizeof(struct services_outcome)),
+	};
+	return services->spec.services && services->outcomes ? 0 : -ENOMEM;
+}
+
+void services_clear(struct services *services)
+{
+	free(services->spec.services);
+	free(services->outcomes);
+	*services = (struct services) { 0 };
+}
+
+// NULL unless the director has said something about this service.
+static const struct protocol_service *answered(const struct client *client, const char *name)
+{
+	for (size_t i = 0; client->has_answer && i < client->answer.count; i++)
+		if (strcmp(client->answer.services[i].service, name) == 0)
+			return &client->answer.services[i];
+	return NULL;
+}
+
+static bool has_vip(const struct protocol_service *answer)
+{
+	return answer && answer->known && inet_addr_is_set(&answer->host);
+}
+
+static struct spec_service wanted(const struct services *services, const struct client *client,
+	const struct config_backend *backend, const struct protocol_service *answer)
+{
+	const struct inet_addr *gateway =
+		inet_addr_is_set(&services->config->gateway) ? &services->config->gateway : &client->peer;
+	struct spec_service service = {
+		.vip = answer->host,
+		.protocol = answer->protocol,
+		.port = backend->port ? backend->port : answer->port,
+		.method = backend->method,
+	};
+
+	memcpy(service.name, backend->service, sizeof(service.name));
+	if (gateway->family == answer->host.family && !inet_addr_is_loopback(gateway))
+		service.gateway = *gateway;
+	return service;
+}
+
+void services_build(struct services *services, const struct inet_addr *address)
+{
+	const struct config *config = services->config;
+	struct spec *spec = &services->spec;
+
+	spec->address = *address;
+	spec->table = config->nat_table;
+	spec->priority = config->nat_priority;
+	spec->count = 0;
+	for (size_t c = 0; c < services->client_count && inet_addr_is_set(address); c++) {
+		const struct client *client = &services->clients[c];
+
+		for (size_t b = 0; b < config->backends.count; b++) {
+			const struct config_backend *backend = &config->backends.items[b];
+			const struct protocol_service *answer = answered(client, backend->service);
+
+			if (!has_vip(answer))
+				continue;
+			spec->services[spec->count] = wanted(services, client, backend, answer);
+			services->outcomes[spec->count] = (struct services_outcome) { .client = client };
+			spec->count++;
+		}
+	}
+}
+
+// Index in spec.services and outcomes, or -1.
+static int find(const struct services *services, const struct client *client, const char *name)
+{
+	for (size_t i = 0; i < services->spec.count; i++)
+		if (services->outcomes[i].client == client && strcmp(services->spec.services[i].name, name) == 0)
+			return (int)i;
+	return -1;
+}
+
+static bool same_service(const struct spec_service *a, const struct spec_service *b)
+{
+	return inet_addr_cmp(&a->vip, &b->vip) == 0 && a->protocol == b->protocol && a->port == b->port &&
+		a->method == b->method && inet_addr_cmp(&a->gateway, &b->gateway) == 0;
+}
+
+bool services_are_current(const struct services *services, const struct client *client)
+{
+	for (size_t b = 0; b < services->config->backends.count; b++) {
+		const struct config_backend *backend = &services->config->backends.items[b];
+		const struct protocol_service *answer = answered(client, backend->service);
+		int i = find(services, client, backend->service);
+
+		if ((i >= 0) != has_vip(answer))
+			return false;
+		if (i < 0)
+			continue;
+		const struct spec_service now = wanted(services, client, backend, answer);
+		if (!same_service(&services->spec.services[i], &now))
+			return false;
+	}
+	return true;
+}
+
+static enum protocol_state state_of(const struct services *services, int i, bool draining, const char **ret_reason)
+{
+	*ret_reason = draining ? "the agent stops" : i < 0 ? "" : services->outcomes[i].problem;
+	if (draining)
+		return PROTOCOL_DRAIN;
+	if (i < 0)
+		return PROTOCOL_SETUP;
+	return **ret_reason ? PROTOCOL_DOWN : PROTOCOL_UP;
+}
+
+json_t *services_report(const struct services *services, const struct client *client, const char *boot, bool draining)
+{
+	const struct config *config = services->config;
+	struct protocol_report report = {
+		.address = services->spec.address,
+		.ttl_ms = config->ttl_ms,
+		.count = config->backends.count,
+		.backends = calloc(config->backends.count + 1, sizeof(*report.backends)),
+	};
+
+	if (!report.backends)
+		return NULL;
+	snprintf(report.boot, sizeof(report.boot), "%s", boot);
+	for (size_t b = 0; b < report.count; b++) {
+		const struct config_backend *from = &config->backends.items[b];
+		struct protocol_backend *to = &report.backends[b];
+		int i = find(services, client, from->service);
+		const char *reason;
+
+		memcpy(to->service, from->service, sizeof(to->service));
+		to->port = from->port;
+		to->method = from->method;
+		to->weight = from->weight;
+		to->state = state_of(services, i, draining, &reason);
+		if (i >= 0)
+			to->vip = services->spec.services[i].vip;
+		snprintf(to->reason, sizeof(to->reason), "%s", reason);
+	}
+	json_t *json = protocol_report_to_json(&report);
+
+	protocol_report_clear(&report);
+	return json;
+}
+
+json_t *services_status(const struct services *services, const struct client *client,
+	const struct config_backend *backend, bool draining)
+{
+	const struct protocol_service *answer = answered(client, backend->service);
+	const struct protocol_service *fresh = client->fresh ? answer : NULL;
+	int i = find(services, client, backend->service);
+	const struct spec_service *service = i < 0 ? NULL : &services->spec.services[i];
+	char vip[INET_ADDR_MAX];
+	const char *reason;
+	enum protocol_state state = state_of(services, i, draining, &reason);
+
+	if (!answer && state == PROTOCOL_SETUP)
+		reason = "the director has not said what it is";
+	else if (answer && *answer->error && !*reason)
+		reason = answer->error;
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:i, s:i}", "service", backend->service,
+		"director", client->url, "state", field_choice_name(protocol_state_choices, state), "reason", reason,
+		"vip", service ? inet_addr_format(&service->vip, vip) : "", "method",
+		field_choice_name(forward_method_choices, backend->method), "device",
+		service ? desired_device(&services->spec, service) : "", "status", fresh ? fresh->status : "unknown",
+		"fresh", client->fresh, "effective_weight", fresh ? (int)fresh->effective_weight : 0, "active",
+		fresh ? (int)fresh->active : 0);
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// The services of this host: what configuration and directors' answers make of them, and what came of each. Floor 5.
+//
+// A service stands here once for each director that knows it; the host needs each thing once all the same.
+// Configuration and clients belong to the caller and outlive this.
+#ifndef BRASS_AGENT_SERVICES_H
+#define BRASS_AGENT_SERVICES_H
+
+#include "agent/client.h"
+#include "agent/config.h"
+#include "agent/spec.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+
+struct services {
+	const struct config *config;
+	const struct client *clients;
+	size_t client_count;
+	struct spec spec;
+	struct services_outcome {
+		const struct client *client;
+		char problem[PROTOCOL_REASON_MAX + 1]; // "": read back from the kernel, everything is right
+	} * outcomes;                                  // one for each of spec.services
+};
+
+// Returns 0 or -ENOMEM.
+int services_init(
+	struct services *services, const struct config *config, const struct client *clients, size_t client_count);
+void services_clear(struct services *services);
+
+// Builds spec anew; without an address (RIP) it is empty. The outcomes' problems are for the caller to fill in.
+void services_build(struct services *services, const struct inet_addr *address);
+// Does spec say what this client's answer says?
+bool services_are_current(const struct services *services, const struct client *client);
+
+// What to tell a director, and what to show of one service. New references, NULL without memory.
+json_t *services_report(const struct services *services, const struct client *client, const char *boot, bool draining);
+json_t *services_status(const struct services *services, const struct client *client,
+	const struct config_backend *backend, bool draining);
+
+#endif
