@@ -152,7 +152,7 @@ json_t *services_report(const struct services *services, const struct client *cl
 		to->port = from->port;
 		to->method = from->method;
 		to->weight = from->weight;
-		to->state = state_of(services, i, draining, &reason);
+		to->state = (int)state_of(services, i, draining, &reason);
 		if (i >= 0)
 			to->vip = services->spec.services[i].vip;
 		snprintf(to->reason, sizeof(to->reason), "%s", reason);
