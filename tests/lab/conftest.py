@@ -27,3 +27,19 @@ def pytest_runtest_makereport(item, call):
         logs += "".join(t.logs() for t in topology.live)
         if logs:
             report.sections.append(("daemons", logs))
+
+
+_measured = []
+
+
+@pytest.fixture
+def measured():
+    """measured("text"): a figure that is worth reading; printed at the end of the run."""
+    return _measured.append
+
+
+def pytest_terminal_summary(terminalreporter):
+    if _measured:
+        terminalreporter.section("measured")
+        for line in _measured:
+            terminalreporter.write_line(line)
