@@ -178,6 +178,16 @@ int state_report(
 	struct agent *agent = model_agent(&state->model, node);
 	bool is_new = !agent;
 
+	// hosts made from one image have one name: taking turns, they would take each other's place forever
+	if (!is_new && !agent->lost && strcmp(report->boot, agent->boot) != 0 &&
+		inet_addr_cmp(&report->address, &agent->address) != 0) {
+		char addr[INET_ADDR_MAX];
+
+		return err_set(err, -EEXIST, NULL,
+			"node %s is registered from %s: give one of the two hosts another \"node\", or wait until that "
+			"lease is over",
+			node, inet_addr_format(&agent->address, addr));
+	}
 	if (is_new && HASH_COUNT(state->model.agents) >= MODEL_AGENTS_MAX)
 		return err_set(err, -EINVAL, NULL, "there are %d agents; more are not taken", MODEL_AGENTS_MAX);
 	if (is_new) {

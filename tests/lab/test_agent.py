@@ -350,6 +350,25 @@ def test_started_while_the_director_is_away_the_host_is_as_last_known(t):
     wait_for(lambda: agent.status()["directors"][0]["state"] == "registered", 15, "the agent has found the director")
 
 
+def test_while_nothing_is_known_what_an_earlier_run_set_up_stays(t):
+    director = Director(t.di)
+    director.make("web", host=t.vip, port=80)
+    (agent,) = agents(t, director, servers=[t.r1], check_interval="100ms")
+    wait_state(agent, "up")
+    agent.kill9()
+    director.kill9()
+    os.unlink(os.path.join(agent.config["run_dir"], "state.json"))
+    agent.start()
+    wait_for(lambda: agent.status()["directors"][0]["state"] == "waiting", what="the agent has seen that nobody answers")
+    t.r1.ip("link add probe0 type dummy", "link del probe0")  # an event, and checks besides
+    time.sleep(0.3)
+    assert f"{t.vip}/32" in t.r1.addresses("lo")
+    assert t.r1.sysctl("net/ipv4/conf/eth0/arp_ignore") == "1"
+    # a stop takes it back all the same
+    assert agent.stop() == 0
+    assert t.r1.addresses("lo") == ["127.0.0.1/8", "::1/128"]
+
+
 def test_a_director_that_is_not_there_is_asked_with_growing_pauses(t):
     times = []
     with t.di.capture("eth0", "tcp port 4672") as seen:
@@ -579,6 +598,19 @@ def test_two_directors_share_a_vip(t):
     assert agent.stop() == 0
     assert first.get("/agent") == {}
     assert t.r1.addresses("lo") == ["127.0.0.1/8", "::1/128"]
+
+
+def test_two_hosts_of_one_name_do_not_take_turns(t):
+    director = Director(t.di)
+    director.make("web", host=t.vip, port=80)
+    first = Agent(t.r1, [director], {"web": {}}, node="debian", ttl=LEASE)
+    wait_state(first, "up")
+    second = Agent(t.r2, [director], {"web": {}}, node="debian", ttl=LEASE)
+    error = wait_for(lambda: second.status()["directors"][0].get("error"), what="the second is refused")
+    assert "debian" in error and t.r1.v4 in error and "node" in error
+    assert [d.rs for d in ipvs(t.di)[f"TCP {t.vip}:80"]] == [f"{t.r1.v4}:80"]
+    first.kill9()  # the lease runs out, and the other is let in
+    wait_for(lambda: [(d.rs, d.weight) for d in ipvs(t.di)[f"TCP {t.vip}:80"]] == [(f"{t.r2.v4}:80", 100)], 15, "r2 in its place")
 
 
 def test_the_address_is_found_by_asking(t):
