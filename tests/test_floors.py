@@ -18,16 +18,16 @@ ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 # folder -> floors, lowest first; a name stands for NAME.c and NAME.h, a trailing * for every name that begins so
 FLOORS = {
     "shared": [
-        ["err", "log", "clock", "inet", "diff", "field", "util", "str"],
+        ["err", "log", "clock", "inet", "diff", "field", "util"],
         ["confile", "options", "http_client"],
-        ["netsock", "iflink", "ifaddr", "route", "rule", "sock_diag"],
+        ["netsock", "iflink", "ifaddr", "route"],
         ["check", "check_*", "protocol"],
     ],
     "director": [
         [],
         ["model", "model_*"],
-        ["store", "store_*", "lease", "health", "ipvs", "ipvs_*"],
-        ["desired", "reconcile", "probe", "announce", "vip", "state", "state_*"],
+        ["store", "store_*", "lease", "health", "ipvs", "ipvs_*", "announce", "sysctl"],
+        ["desired", "reconcile", "probe", "vip", "state", "state_*"],
         ["http_server", "auth", "api", "api_*", "metrics", "events"],
         ["config", "director", "main"],
     ],
