@@ -24,7 +24,8 @@
 #include <sys/syscall.h>
 
 #define DRAIN_LOOK_MS 100
-#define QUIET_LOOKS 3 // in a row without an open connection
+#define QUIET_LOOKS 3   // in a row without an open connection, here and at the directors
+#define SILENT_LOOKS 20 // in a row without one here, whatever directors count
 
 // RUNNING -(signal)-> DRAINING -(no connections, or time over, or second signal)-> LEAVING -(all said)-> stopped
 enum phase { PHASE_RUNNING, PHASE_DRAINING, PHASE_LEAVING };
@@ -44,7 +45,7 @@ struct agent {
 	struct services services;
 	enum phase phase;
 	msec_t drain_end_ms;
-	int quiet_looks;
+	int quiet_looks, silent_looks;
 	uv_timer_t drain_timer;
 	uv_signal_t terminate, interrupt;
 	size_t gone; // clients that have left
@@ -165,22 +166,28 @@ static void leave(struct agent *a, const char *why)
 		client_leave(&a->clients[c], a->boot);
 }
 
-// This host's own open connections of all services.
-static size_t open_sockets(const struct agent *a)
+// This host's own connections of all services. *ret_known: it has the program of each (TCP) service, so that it knows
+// them all; with one in another network namespace, or gone, it does not.
+static size_t open_sockets(const struct agent *a, bool *ret_known)
 {
 	const struct spec *spec = &a->services.spec;
 	struct inet_endpoint *local = calloc(spec->count + 1, sizeof(*local));
+	struct sockets sockets = { 0 };
 	size_t count = 0;
 
+	*ret_known = false;
 	for (size_t i = 0; local && i < spec->count; i++) {
 		const struct spec_service *s = &spec->services[i];
 
-		local[i] = (struct inet_endpoint) { s->method == FORWARD_NAT ? a->address : s->vip, s->port };
+		if (s->protocol == IPPROTO_TCP)
+			local[count++] =
+				(struct inet_endpoint) { s->method == FORWARD_NAT ? a->address : s->vip, s->port };
 	}
-	if (local && spec->count && sockets_count(local, spec->count, &count, NULL))
-		count = 0; // the directors' numbers have to do
+	// when they cannot be read the directors' numbers have to do
+	if (count && sockets_count(local, count, &sockets, NULL) == 0)
+		*ret_known = count == spec->count && sockets.listening == count;
 	free(local);
-	return count;
+	return sockets.open;
 }
 
 // What the reachable directors still count, and whether each of them has stopped sending new connections.
@@ -206,13 +213,19 @@ static size_t open_at_directors(const struct agent *a, bool *ret_all_quiet)
 static void on_drain_look(uv_timer_t *timer)
 {
 	struct agent *a = timer->data;
-	bool all_quiet;
-	size_t at_directors = open_at_directors(a, &all_quiet), here = open_sockets(a);
+	bool all_quiet, known;
+	size_t at_directors = open_at_directors(a, &all_quiet), here = open_sockets(a, &known);
 	msec_t left = a->drain_end_ms - clock_now_ms();
 
 	a->quiet_looks = all_quiet && !at_directors && !here ? a->quiet_looks + 1 : 0;
+	// A director takes a handshake that its client gave up for an open connection, for a minute; in dr and ipip it
+	// also never sees the server's FIN. Where the program listens here, its sockets are the truth.
+	a->silent_looks = all_quiet && known && !here ? a->silent_looks + 1 : 0;
 	if (a->quiet_looks >= QUIET_LOOKS) {
 		leave(a, "no connection is open");
+	} else if (a->silent_looks >= SILENT_LOOKS) {
+		log_info("drain: %zu connections at the directors are stale: this host has none", at_directors);
+		leave(a, "no connection is open here");
 	} else if (left <= 0) {
 		log_warning("drain: %zu connections at the directors and %zu here are cut off", at_directors, here);
 		leave(a, "the drain time is over");

@@ -9,22 +9,35 @@
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define STATES                                                                                     \
 	(1u << TCP_ESTABLISHED | 1u << TCP_SYN_RECV | 1u << TCP_FIN_WAIT1 | 1u << TCP_CLOSE_WAIT | \
-		1u << TCP_LAST_ACK | 1u << TCP_CLOSING)
+		1u << TCP_LAST_ACK | 1u << TCP_CLOSING | 1u << TCP_LISTEN)
 
 struct counting {
 	const struct inet_endpoint *local;
-	size_t local_count, before, found; // before: of the family that was read first
+	size_t count;
+	size_t open, open_before; // before: of the family that was read first
+	bool *listening;          // by local; true stays true when a dump starts again
 };
 
 static void restart(void *ctx)
 {
 	struct counting *c = ctx;
 
-	c->found = c->before;
+	c->open = c->open_before;
+}
+
+// A wildcard listener of IPv6 takes IPv4, too, unless it was told otherwise; the any-address matches either family.
+static bool listens_on(const struct inet_endpoint *here, const struct inet_endpoint *wanted)
+{
+	static const uint8_t any[16];
+
+	return here->port == wanted->port &&
+		(inet_addr_cmp(&here->addr, &wanted->addr) == 0 || memcmp(here->addr.bytes, any, sizeof(any)) == 0);
 }
 
 static int take(struct nlmsghdr *hdr, void *ctx)
@@ -45,21 +58,24 @@ static int take(struct nlmsghdr *hdr, void *ctx)
 	}
 	if (inet_addr_from_bytes(family, bytes, inet_addr_len(family), &here.addr))
 		return 0;
-	for (size_t i = 0; i < c->local_count; i++) {
-		if (inet_endpoint_cmp(&here, &c->local[i]) == 0) {
-			c->found++;
+	for (size_t i = 0; i < c->count; i++) {
+		if (msg->idiag_state == TCP_LISTEN) {
+			c->listening[i] |= listens_on(&here, &c->local[i]);
+		} else if (inet_endpoint_cmp(&here, &c->local[i]) == 0) {
+			c->open++;
 			break;
 		}
 	}
 	return 0;
 }
 
-int sockets_count(const struct inet_endpoint *local, size_t local_count, size_t *ret, struct err *err)
+int sockets_count(const struct inet_endpoint *local, size_t local_count, struct sockets *ret, struct err *err)
 {
 	static const uint8_t families[] = { AF_INET, AF_INET6 };
 	_cleanup_(netsock_free_cleanup) struct netsock *ns = NULL;
-	struct counting counting = { local, local_count, 0, 0 };
-	int rc = netsock_open(NETLINK_SOCK_DIAG, &ns, err);
+	_cleanup_free_ bool *listening = calloc(local_count + 1, sizeof(*listening));
+	struct counting counting = { .local = local, .count = local_count, .listening = listening };
+	int rc = listening ? netsock_open(NETLINK_SOCK_DIAG, &ns, err) : err_set(err, -ENOMEM, NULL, "out of memory");
 
 	for (size_t i = 0; i < ARRAY_SIZE(families) && !rc; i++) {
 		const struct inet_diag_req_v2 request = {
@@ -69,13 +85,16 @@ int sockets_count(const struct inet_endpoint *local, size_t local_count, size_t 
 		};
 		struct nl_msg *msg = nlmsg_alloc_simple(SOCK_DIAG_BY_FAMILY, 0);
 
-		counting.before = counting.found;
+		counting.open_before = counting.open;
 		rc = !msg || nlmsg_append(msg, (void *)(uintptr_t)&request, sizeof(request), NLMSG_ALIGNTO)
 			? err_set(err, -ENOMEM, NULL, "out of memory")
 			: netsock_dump(ns, msg, take, restart, &counting, err);
 		nlmsg_free(msg);
 	}
-	if (!rc)
-		*ret = counting.found;
-	return rc;
+	if (rc)
+		return rc;
+	*ret = (struct sockets) { .open = counting.open };
+	for (size_t i = 0; i < local_count; i++)
+		ret->listening += listening[i];
+	return 0;
 }

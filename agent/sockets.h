@@ -8,8 +8,12 @@
 
 #include <stddef.h>
 
-// Counts connections whose local end is one of these and that still have something to say: all states but LISTEN,
-// CLOSE, TIME_WAIT and FIN_WAIT2.
-int sockets_count(const struct inet_endpoint *local, size_t local_count, size_t *ret, struct err *err);
+struct sockets {
+	size_t open;      // connections that still have something to say: all states but CLOSE, TIME_WAIT and FIN_WAIT2
+	size_t listening; // of the given endpoints, how many a socket of this network namespace listens on
+};
+
+// Looks at the sockets whose local end is one of these (a listener may also have the any-address).
+int sockets_count(const struct inet_endpoint *local, size_t local_count, struct sockets *ret, struct err *err);
 
 #endif
