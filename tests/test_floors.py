@@ -89,7 +89,7 @@ def violations(root):
 
 def files_of_the_tree(root):
     """What git has or would take, and is there."""
-    done = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=root, capture_output=True, text=True, check=True)
+    done = subprocess.run(["git", "-c", f"safe.directory={root}", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=root, capture_output=True, text=True, check=True)
     return sorted({path for path in done.stdout.split("\0") if path and os.path.isfile(os.path.join(root, path))})
 
 
