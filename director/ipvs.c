@@ -281,62 +281,46 @@ int ipvs_flush(struct ipvs *ipvs)
 
 // --- dumps ---
 
-struct gather {
-	int family; // of the service, for destinations
-	size_t size, count, room;
-	void *items;
-	int (*read)(struct genlmsghdr *hdr, struct nlattr **attrs, const struct gather *gather, void *item);
-};
-
-static void gather_restart(void *ctx)
+static int list_service(struct nlmsghdr *hdr, void *list)
 {
-	((struct gather *)ctx)->count = 0;
-}
-
-static int gather_each(struct nlmsghdr *hdr, void *ctx)
-{
-	struct gather *gather = ctx;
 	struct nlattr *attrs[IPVS_CMD_ATTR_MAX + 1];
+	struct ipvs_service service;
 
 	if (genlmsg_parse(hdr, 0, attrs, IPVS_CMD_ATTR_MAX, NULL) < 0)
 		return -EBADMSG;
-	if (gather->count == gather->room) {
-		size_t room = gather->room ? 2 * gather->room : 16;
-		void *items = reallocarray(gather->items, room, gather->size);
+	int rc = read_service(attrs[IPVS_CMD_ATTR_SERVICE], &service);
 
-		if (!items)
-			return -ENOMEM;
-		gather->items = items;
-		gather->room = room;
-	}
-	int rc = gather->read(genlmsg_hdr(hdr), attrs, gather, (char *)gather->items + gather->count * gather->size);
-
-	if (!rc)
-		gather->count++;
-	return rc;
+	return rc ? rc : netsock_list_add(list, &service);
 }
 
-static int gather_service(struct genlmsghdr *hdr, struct nlattr **attrs, const struct gather *gather, void *item)
+struct dest_list {
+	struct netsock_list list; // first: it is what the dump hands on
+	int family;               // of the service
+};
+
+static int list_dest(struct nlmsghdr *hdr, void *ctx)
 {
-	(void)hdr, (void)gather;
-	return read_service(attrs[IPVS_CMD_ATTR_SERVICE], item);
+	struct dest_list *dests = ctx;
+	struct nlattr *attrs[IPVS_CMD_ATTR_MAX + 1];
+	struct ipvs_dest dest;
+
+	if (genlmsg_parse(hdr, 0, attrs, IPVS_CMD_ATTR_MAX, NULL) < 0)
+		return -EBADMSG;
+	int rc = read_dest(attrs[IPVS_CMD_ATTR_DEST], dests->family, &dest);
+
+	return rc ? rc : netsock_list_add(&dests->list, &dest);
 }
 
-static int gather_dest(struct genlmsghdr *hdr, struct nlattr **attrs, const struct gather *gather, void *item)
-{
-	(void)hdr;
-	return read_dest(attrs[IPVS_CMD_ATTR_DEST], gather->family, item);
-}
-
-static int dump(struct ipvs *ipvs, struct nl_msg *msg, struct gather *gather, struct err *err)
+static int dump(struct ipvs *ipvs, struct nl_msg *msg, int (*each)(struct nlmsghdr *hdr, void *list),
+	struct netsock_list *list, struct err *err)
 {
 	if (!msg)
 		return err_set(err, -ENOMEM, NULL, "out of memory");
-	int rc = netsock_dump(ipvs->sock, msg, gather_each, gather_restart, gather, err);
+	int rc = netsock_dump_list(ipvs->sock, msg, each, list, err);
 
 	nlmsg_free(msg);
 	if (rc) {
-		free(gather->items);
+		free(list->items);
 		err_context(err, "cannot read the kernel's IPVS table: ");
 	}
 	return rc;
@@ -344,29 +328,27 @@ static int dump(struct ipvs *ipvs, struct nl_msg *msg, struct gather *gather, st
 
 int ipvs_dump_services(struct ipvs *ipvs, struct ipvs_service **ret, size_t *ret_count, struct err *err)
 {
-	struct gather gather = { .size = sizeof(struct ipvs_service), .read = gather_service };
-	int rc = dump(ipvs, new_message(ipvs, IPVS_CMD_GET_SERVICE, 0), &gather, err);
+	struct netsock_list list = { .size = sizeof(struct ipvs_service) };
+	int rc = dump(ipvs, new_message(ipvs, IPVS_CMD_GET_SERVICE, 0), list_service, &list, err);
 
 	if (rc)
 		return rc;
-	*ret = gather.items;
-	*ret_count = gather.count;
+	*ret = list.items;
+	*ret_count = list.count;
 	return 0;
 }
 
 int ipvs_dump_dests(
 	struct ipvs *ipvs, const struct ipvs_key *key, struct ipvs_dest **ret, size_t *ret_count, struct err *err)
 {
-	struct gather gather = {
-		.family = key->vip.addr.family, .size = sizeof(struct ipvs_dest), .read = gather_dest
-	};
+	struct dest_list dests = { .list.size = sizeof(struct ipvs_dest), .family = key->vip.addr.family };
 	const struct ipvs_service service = { .key = *key };
-	int rc = dump(ipvs, service_message(ipvs, IPVS_CMD_GET_DEST, &service, false), &gather, err);
+	int rc = dump(ipvs, service_message(ipvs, IPVS_CMD_GET_DEST, &service, false), list_dest, &dests.list, err);
 
 	if (rc)
 		return rc;
-	*ret = gather.items;
-	*ret_count = gather.count;
+	*ret = dests.list.items;
+	*ret_count = dests.list.count;
 	return 0;
 }
 

@@ -12,19 +12,8 @@
 #define IFA_PROTO 11
 #endif
 
-struct gather {
-	struct ifaddress *items;
-	size_t count, room;
-};
-
-static void forget(void *ctx)
-{
-	((struct gather *)ctx)->count = 0;
-}
-
 static int take(struct nlmsghdr *hdr, void *ctx)
 {
-	struct gather *gather = ctx;
 	struct nlattr *attrs[IFA_PROTO + 1];
 	const struct ifaddrmsg *msg = nlmsg_data(hdr);
 	struct ifaddress addr = { 0 };
@@ -42,17 +31,7 @@ static int take(struct nlmsghdr *hdr, void *ctx)
 	addr.scope = msg->ifa_scope;
 	addr.flags = attrs[IFA_FLAGS] ? nla_get_u32(attrs[IFA_FLAGS]) : msg->ifa_flags;
 	addr.proto = attrs[IFA_PROTO] ? nla_get_u8(attrs[IFA_PROTO]) : 0;
-	if (gather->count == gather->room) {
-		size_t room = gather->room ? 2 * gather->room : 32;
-		struct ifaddress *items = reallocarray(gather->items, room, sizeof(*items));
-
-		if (!items)
-			return -ENOMEM;
-		gather->items = items;
-		gather->room = room;
-	}
-	gather->items[gather->count++] = addr;
-	return 0;
+	return netsock_list_add(ctx, &addr);
 }
 
 int ifaddr_cmp(const struct ifaddress *a, const struct ifaddress *b)
@@ -73,20 +52,20 @@ int ifaddr_dump(struct netsock *ns, struct ifaddress **ret, size_t *ret_count, s
 {
 	struct nl_msg *msg = nlmsg_alloc_simple(RTM_GETADDR, 0);
 	const struct ifaddrmsg head = { .ifa_family = AF_UNSPEC };
-	struct gather gather = { 0 };
+	struct netsock_list list = { .size = sizeof(struct ifaddress) };
 	int rc = -ENOMEM;
 
 	if (msg && !nlmsg_append(msg, (void *)(uintptr_t)&head, sizeof(head), NLMSG_ALIGNTO))
-		rc = netsock_dump(ns, msg, take, forget, &gather, err);
+		rc = netsock_dump_list(ns, msg, take, &list, err);
 	nlmsg_free(msg);
 	if (rc) {
-		free(gather.items);
+		free(list.items);
 		err_context(err, "cannot read addresses: ");
 		return rc;
 	}
-	sort_items(gather.items, gather.count, sizeof(*gather.items), compare);
-	*ret = gather.items;
-	*ret_count = gather.count;
+	sort_items(list.items, list.count, list.size, compare);
+	*ret = list.items;
+	*ret_count = list.count;
 	return 0;
 }
 

@@ -12,16 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct gather {
-	struct iflink *items;
-	size_t count, room;
-};
-
-static void forget(void *ctx)
-{
-	((struct gather *)ctx)->count = 0;
-}
-
 static void take_conf(struct nlattr *spec, struct iflink *link)
 {
 	struct nlattr *families[AF_INET + 1], *inet[IFLA_INET_MAX + 1];
@@ -71,7 +61,6 @@ static void take_tunnel(struct nlattr *data, struct iflink *link)
 
 static int take(struct nlmsghdr *hdr, void *ctx)
 {
-	struct gather *gather = ctx;
 	struct nlattr *attrs[IFLA_MAX + 1], *info[IFLA_INFO_MAX + 1] = { NULL };
 	const struct ifinfomsg *msg = nlmsg_data(hdr);
 	struct iflink link = { .index = msg->ifi_index, .flags = msg->ifi_flags, .type = msg->ifi_type };
@@ -94,17 +83,7 @@ static int take(struct nlmsghdr *hdr, void *ctx)
 	}
 	if (attrs[IFLA_AF_SPEC])
 		take_conf(attrs[IFLA_AF_SPEC], &link);
-	if (gather->count == gather->room) {
-		size_t room = gather->room ? 2 * gather->room : 16;
-		struct iflink *items = reallocarray(gather->items, room, sizeof(*items));
-
-		if (!items)
-			return -ENOMEM;
-		gather->items = items;
-		gather->room = room;
-	}
-	gather->items[gather->count++] = link;
-	return 0;
+	return netsock_list_add(ctx, &link);
 }
 
 static int by_name(const void *a, const void *b)
@@ -138,18 +117,18 @@ static int finish(struct netsock *ns, struct nl_msg *msg, bool broken, struct er
 int iflink_dump(struct netsock *ns, struct iflink **ret, size_t *ret_count, struct err *err)
 {
 	struct nl_msg *msg = message(RTM_GETLINK, 0, 0, 0);
-	struct gather gather = { 0 };
-	int rc = msg ? netsock_dump(ns, msg, take, forget, &gather, err) : err_set(err, -ENOMEM, NULL, "out of memory");
+	struct netsock_list list = { .size = sizeof(struct iflink) };
+	int rc = msg ? netsock_dump_list(ns, msg, take, &list, err) : err_set(err, -ENOMEM, NULL, "out of memory");
 
 	nlmsg_free(msg);
 	if (rc) {
-		free(gather.items);
+		free(list.items);
 		err_context(err, "cannot read devices: ");
 		return rc;
 	}
-	sort_items(gather.items, gather.count, sizeof(*gather.items), by_name);
-	*ret = gather.items;
-	*ret_count = gather.count;
+	sort_items(list.items, list.count, list.size, by_name);
+	*ret = list.items;
+	*ret_count = list.count;
 	return 0;
 }
 

@@ -226,6 +226,52 @@ int netsock_dump(struct netsock *ns, struct nl_msg *msg, int (*each)(struct nlms
 	return rc;
 }
 
+int netsock_list_add(struct netsock_list *list, const void *item)
+{
+	if (list->count == list->room) {
+		size_t room = list->room ? 2 * list->room : 16;
+		void *items = reallocarray(list->items, room, list->size);
+
+		if (!items)
+			return -ENOMEM;
+		list->items = items;
+		list->room = room;
+	}
+	memcpy((char *)list->items + list->count++ * list->size, item, list->size);
+	return 0;
+}
+
+struct list_dump {
+	int (*each)(struct nlmsghdr *hdr, void *list);
+	struct netsock_list *list;
+	size_t kept; // items that were there before the dump
+};
+
+static int list_each(struct nlmsghdr *hdr, void *ctx)
+{
+	struct list_dump *dump = ctx;
+
+	return dump->each(hdr, dump->list);
+}
+
+static void list_restart(void *ctx)
+{
+	struct list_dump *dump = ctx;
+
+	dump->list->count = dump->kept;
+}
+
+int netsock_dump_list(struct netsock *ns, struct nl_msg *msg, int (*each)(struct nlmsghdr *hdr, void *list),
+	struct netsock_list *list, struct err *err)
+{
+	struct list_dump dump = { each, list, list->count };
+	int rc = netsock_dump(ns, msg, list_each, list_restart, &dump, err);
+
+	if (rc)
+		list->count = dump.kept;
+	return rc;
+}
+
 static int take_family(struct nlmsghdr *hdr, void *ctx)
 {
 	struct nlattr *attrs[CTRL_ATTR_MAX + 1];

@@ -41,6 +41,19 @@ int netsock_get(struct netsock *ns, struct nl_msg *msg, int (*each)(struct nlmsg
 int netsock_dump(struct netsock *ns, struct nl_msg *msg, int (*each)(struct nlmsghdr *hdr, void *ctx),
 	void (*restart)(void *ctx), void *ctx, struct err *err);
 
+// An array that a dump fills, item by item.
+struct netsock_list {
+	size_t size; // of one item
+	size_t count, room;
+	void *items;
+};
+int netsock_list_add(struct netsock_list *list, const void *item); // copies; 0 or -ENOMEM
+
+// netsock_dump into a list: each adds what it reads to `list`, which it finds in its ctx. What was in the list stays.
+// On an error the list is freed and empty.
+int netsock_dump_list(struct netsock *ns, struct nl_msg *msg, int (*each)(struct nlmsghdr *hdr, void *list),
+	struct netsock_list *list, struct err *err);
+
 // A batch: messages are copied into buffers of 64 KiB, each sent by one sendmsg(2) with an acknowledgement asked for
 // the last message only; the kernel answers every refused message with its error, which is given back with the cookie
 // that came with it. The rest of the batch is carried out all the same.

@@ -8,31 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct gather {
-	size_t size, count, room;
-	void *items;
-};
-
-static void forget(void *ctx)
-{
-	((struct gather *)ctx)->count = 0;
-}
-
-static int append(struct gather *gather, const void *item)
-{
-	if (gather->count == gather->room) {
-		size_t room = gather->room ? 2 * gather->room : 16;
-		void *items = reallocarray(gather->items, room, gather->size);
-
-		if (!items)
-			return -ENOMEM;
-		gather->items = items;
-		gather->room = room;
-	}
-	memcpy((char *)gather->items + gather->count++ * gather->size, item, gather->size);
-	return 0;
-}
-
 // A rule that selects by more than struct route_rule can say.
 static bool selects_more(const struct fib_rule_hdr *head, struct nlattr **attrs)
 {
@@ -83,7 +58,7 @@ static int take_rule(struct nlmsghdr *hdr, void *ctx)
 			return 0;
 		rule.sport = range->start;
 	}
-	return append(ctx, &rule);
+	return netsock_list_add(ctx, &rule);
 }
 
 static int take_default(struct nlmsghdr *hdr, void *ctx)
@@ -101,49 +76,45 @@ static int take_default(struct nlmsghdr *hdr, void *ctx)
 	if (attrs[RTA_TABLE])
 		route.table = nla_get_u32(attrs[RTA_TABLE]);
 	route.ifindex = (int)nla_get_u32(attrs[RTA_OIF]);
-	return append(ctx, &route);
+	return netsock_list_add(ctx, &route);
 }
 
 // Dumps one kind for both families; table 0: all.
 static int dump(struct netsock *ns, int type, void *head, size_t head_size, uint32_t table,
-	int (*take)(struct nlmsghdr *hdr, void *ctx), struct gather *gather, struct err *err)
+	int (*take)(struct nlmsghdr *hdr, void *ctx), struct netsock_list *list, struct err *err)
 {
 	static const uint8_t families[] = { AF_INET, AF_INET6 };
 	int rc = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(families) && !rc; i++) {
 		struct nl_msg *msg = nlmsg_alloc_simple(type, 0);
-		struct gather one = { .size = gather->size };
 
 		*(uint8_t *)head = families[i]; // rtmsg and fib_rule_hdr both begin with the family
 		rc = !msg || nlmsg_append(msg, head, head_size, NLMSG_ALIGNTO) ||
 				(table && nla_put_u32(msg, RTA_TABLE, table))
 			? err_set(err, -ENOMEM, NULL, "out of memory")
-			: netsock_dump(ns, msg, take, forget, &one, err);
+			: netsock_dump_list(ns, msg, take, list, err);
 		nlmsg_free(msg);
 		if (rc == -ENOENT && table)
 			rc = 0; // no route was ever in it
-		for (size_t k = 0; k < one.count && !rc; k++)
-			rc = append(gather, (char *)one.items + k * one.size);
-		free(one.items);
 	}
 	if (rc)
-		free(gather->items);
+		free(list->items);
 	return rc;
 }
 
 int route_dump_rules(struct netsock *ns, struct route_rule **ret, size_t *ret_count, struct err *err)
 {
 	struct fib_rule_hdr head = { 0 };
-	struct gather gather = { .size = sizeof(struct route_rule) };
-	int rc = dump(ns, RTM_GETRULE, &head, sizeof(head), 0, take_rule, &gather, err);
+	struct netsock_list list = { .size = sizeof(struct route_rule) };
+	int rc = dump(ns, RTM_GETRULE, &head, sizeof(head), 0, take_rule, &list, err);
 
 	if (rc) {
 		err_context(err, "cannot read rules: ");
 		return rc;
 	}
-	*ret = gather.items;
-	*ret_count = gather.count;
+	*ret = list.items;
+	*ret_count = list.count;
 	return 0;
 }
 
@@ -151,15 +122,15 @@ int route_dump_defaults(
 	struct netsock *ns, uint32_t table, struct route_default **ret, size_t *ret_count, struct err *err)
 {
 	struct rtmsg head = { 0 };
-	struct gather gather = { .size = sizeof(struct route_default) };
-	int rc = dump(ns, RTM_GETROUTE, &head, sizeof(head), table, take_default, &gather, err);
+	struct netsock_list list = { .size = sizeof(struct route_default) };
+	int rc = dump(ns, RTM_GETROUTE, &head, sizeof(head), table, take_default, &list, err);
 
 	if (rc) {
 		err_context(err, "cannot read the routes of table %u: ", table);
 		return rc;
 	}
-	*ret = gather.items;
-	*ret_count = gather.count;
+	*ret = list.items;
+	*ret_count = list.count;
 	return 0;
 }
 
