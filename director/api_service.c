@@ -134,14 +134,37 @@ static struct backend *find_backend(struct api *api, struct http_exchange *excha
 	return backend;
 }
 
-// The end of every change: the error, or the object as it is now.
-static void answer_change(
-	struct http_exchange *exchange, int code, const struct err *err, unsigned int status, json_t *json)
+// The end of every change: the error, or the object as it is now. Always 200, as in GORB, whose own client takes 201
+// for a failure.
+static void answer_change(struct http_exchange *exchange, int code, const struct err *err, json_t *json)
 {
 	if (code)
 		api_fail(exchange, code, err);
 	else
-		http_answer(exchange, status, json);
+		http_answer(exchange, 200, json);
+}
+
+// GORB's clients are Go programs that send every field of their struct: "" and null, and with them weight 0, stand for
+// "not given" in a PUT.
+static void drop_zero_values(json_t *body)
+{
+	const char *key;
+	json_t *value;
+	void *next;
+	bool dropped = false;
+
+	json_object_foreach_safe(body, next, key, value)
+	{
+		const char *text = json_string_value(value);
+
+		if (!json_is_null(value) && (!text || *text))
+			continue;
+		json_object_del(body, key);
+		dropped = true;
+	}
+	value = json_object_get(body, "weight");
+	if (dropped && json_is_integer(value) && json_integer_value(value) == 0)
+		json_object_del(body, "weight");
 }
 
 void api_service_get(void *ctx, struct http_exchange *exchange)
@@ -159,16 +182,16 @@ void api_service_put(void *ctx, struct http_exchange *exchange)
 	json_t *body = name ? api_body(exchange) : NULL;
 	struct service_options options;
 	struct err err = { 0 };
-	bool created = false;
 
 	if (!body)
 		return;
+	drop_zero_values(body);
 	int rc = field_parse(&service_fields, body, &options, &err);
 	json_decref(body);
 	if (!rc)
-		rc = state_put_service(api->state, name, &options, &created, &err);
-	answer_change(exchange, rc, &err, created ? 201 : 200,
-		rc ? NULL : service_json(api, model_service(&api->state->model, name), false));
+		rc = state_put_service(api->state, name, &options, &err);
+	answer_change(
+		exchange, rc, &err, rc ? NULL : service_json(api, model_service(&api->state->model, name), false));
 }
 
 void api_service_patch(void *ctx, struct http_exchange *exchange)
@@ -185,7 +208,7 @@ void api_service_patch(void *ctx, struct http_exchange *exchange)
 	json_decref(body);
 	if (!rc)
 		rc = state_set_service(api->state, service, &options, &err);
-	answer_change(exchange, rc, &err, 200, rc ? NULL : service_json(api, service, false));
+	answer_change(exchange, rc, &err, rc ? NULL : service_json(api, service, false));
 }
 
 void api_service_delete(void *ctx, struct http_exchange *exchange)
@@ -197,7 +220,7 @@ void api_service_delete(void *ctx, struct http_exchange *exchange)
 	if (!service)
 		return;
 	int rc = state_delete_service(api->state, service, &err);
-	answer_change(exchange, rc, &err, 200, json_object());
+	answer_change(exchange, rc, &err, json_object());
 }
 
 void api_backend_get(void *ctx, struct http_exchange *exchange)
@@ -216,16 +239,16 @@ void api_backend_put(void *ctx, struct http_exchange *exchange)
 	json_t *body = name ? api_body(exchange) : NULL;
 	struct backend_options options;
 	struct err err = { 0 };
-	bool created = false;
 
 	if (!body)
 		return;
+	drop_zero_values(body);
 	int rc = field_parse(&backend_fields, body, &options, &err);
 	json_decref(body);
 	if (!rc)
-		rc = state_put_backend(api->state, service, name, &options, &created, &err);
-	answer_change(exchange, rc, &err, created ? 201 : 200,
-		rc ? NULL : backend_json(model_backend(service, name), (struct counters) { 0 }));
+		rc = state_put_backend(api->state, service, name, &options, &err);
+	answer_change(
+		exchange, rc, &err, rc ? NULL : backend_json(model_backend(service, name), (struct counters) { 0 }));
 }
 
 void api_backend_patch(void *ctx, struct http_exchange *exchange)
@@ -242,7 +265,7 @@ void api_backend_patch(void *ctx, struct http_exchange *exchange)
 	json_decref(body);
 	if (!rc)
 		rc = state_set_backend(api->state, backend, &options, &err);
-	answer_change(exchange, rc, &err, 200, rc ? NULL : backend_json(backend, read_counters(api, backend->service)));
+	answer_change(exchange, rc, &err, rc ? NULL : backend_json(backend, read_counters(api, backend->service)));
 }
 
 void api_backend_delete(void *ctx, struct http_exchange *exchange)
@@ -254,5 +277,5 @@ void api_backend_delete(void *ctx, struct http_exchange *exchange)
 	if (!backend)
 		return;
 	int rc = state_delete_backend(api->state, backend, &err);
-	answer_change(exchange, rc, &err, 200, json_object());
+	answer_change(exchange, rc, &err, json_object());
 }

@@ -162,14 +162,11 @@ static int remove_service(struct state *state, struct service *service, bool hol
 	return 0;
 }
 
-int state_put_service(struct state *state, const char *name, const struct service_options *options, bool *ret_created,
-	struct err *err)
+int state_put_service(struct state *state, const char *name, const struct service_options *options, struct err *err)
 {
 	struct service *service = model_service(&state->model, name);
 	char names[256];
 
-	if (ret_created)
-		*ret_created = false;
 	int rc = model_check_service(options, err);
 	if (rc)
 		return rc;
@@ -200,8 +197,6 @@ int state_put_service(struct state *state, const char *name, const struct servic
 		remove_service(state, service, holds_vip, NULL);
 		return rc;
 	}
-	if (ret_created)
-		*ret_created = true;
 	log_info("service %s: made", name);
 	state_touch_agents_of(state, name);
 	return 0;
@@ -278,14 +273,12 @@ static int check_place(const struct service *service, const struct backend *self
 }
 
 int state_put_backend(struct state *state, struct service *service, const char *name,
-	const struct backend_options *given, bool *ret_created, struct err *err)
+	const struct backend_options *given, struct err *err)
 {
 	struct backend *backend = model_backend(service, name);
 	struct backend_options options = *given;
 	char names[256];
 
-	if (ret_created)
-		*ret_created = false;
 	int rc = model_check_backend(service, &options, err);
 	if (rc)
 		return rc;
@@ -315,8 +308,6 @@ int state_put_backend(struct state *state, struct service *service, const char *
 		return rc;
 	}
 	health_watch(state->health, backend);
-	if (ret_created)
-		*ret_created = true;
 	log_info("backend %s/%s: made", service->name, name);
 	state_warn_of_forwarding(backend);
 	return 0;

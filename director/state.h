@@ -46,15 +46,14 @@ int state_resync(struct state *state, struct err *err);
 void state_flush_kernel(struct state *state);
 void state_clear(struct state *state);
 
-// *ret_created (may be NULL) says whether it was new: an equal PUT is fine and changes nothing.
-int state_put_service(struct state *state, const char *name, const struct service_options *options, bool *ret_created,
-	struct err *err);
+// An object that is there and equal is fine, and nothing is changed.
+int state_put_service(struct state *state, const char *name, const struct service_options *options, struct err *err);
 int state_set_service(
 	struct state *state, struct service *service, const struct service_options *options, struct err *err);
 int state_delete_service(struct state *state, struct service *service, struct err *err);
 
 int state_put_backend(struct state *state, struct service *service, const char *name,
-	const struct backend_options *options, bool *ret_created, struct err *err);
+	const struct backend_options *options, struct err *err);
 int state_set_backend(
 	struct state *state, struct backend *backend, const struct backend_options *options, struct err *err);
 int state_delete_backend(struct state *state, struct backend *backend, struct err *err);

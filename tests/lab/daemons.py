@@ -92,7 +92,7 @@ class Director(Daemon):
     def make(self, path, **fields):
         """PUT that must succeed: make("web", host=..., port=80), make("web/r1", host=...). Returns the object."""
         status, answer = self.api("PUT", f"/service/{path}", fields)
-        assert status in (200, 201), (path, status, answer)
+        assert status == 200, (path, status, answer)
         return answer
 
     def get(self, path, **options):
