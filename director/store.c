@@ -121,6 +121,10 @@ static int prepare_file(struct store *store, struct err *err)
 		return err_set(err, -EINVAL, "store",
 			"%s: written by a newer brass-director (schema %d, this one knows %d)", store->path, version,
 			SCHEMA_VERSION);
+	// one director a file: a second is refused, and no lock is taken and given back at each commit
+	rc = one_word(store, "PRAGMA locking_mode = EXCLUSIVE", word, sizeof(word), err);
+	if (rc)
+		return rc;
 	rc = one_word(store, "PRAGMA journal_mode = WAL", word, sizeof(word), err);
 	if (rc)
 		return rc;
