@@ -187,6 +187,13 @@ int state_put_service(struct state *state, const char *name, const struct servic
 	service = model_add_service(&state->model, name, options);
 	if (!service)
 		return err_set(err, -EIO, NULL, "out of memory");
+	struct ipvs_key key;
+	char key_text[IPVS_KEY_MAX];
+
+	desired_key(options, &key);
+	if (reconcile_knows(state->reconcile, &key))
+		log_warning("service %s: the kernel already has %s, made by someone else: taken over", name,
+			ipvs_key_format(&key, key_text));
 	rc = hold_vip(state, &options->host, false, err);
 	bool holds_vip = rc == 0;
 	if (!rc) {

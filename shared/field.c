@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <strings.h>
 
 #define QUOTE_MAX 64
 
@@ -84,7 +85,7 @@ const char *field_choice_name(const struct field_choice *choices, int64_t value)
 int field_choice_value(const struct field_choice *choices, const char *name, int64_t *ret)
 {
 	for (; choices->name; choices++) {
-		if (strcmp(choices->name, name) == 0) {
+		if (strcasecmp(choices->name, name) == 0) { // as GORB does: "TCP" is tcp
 			*ret = choices->value;
 			return 0;
 		}
@@ -385,7 +386,19 @@ static int unknown_field(const struct field_table *table, const char *name, stru
 	return err_set(err, -EINVAL, field, "unknown field of a %s, allowed are %s", table->what, known);
 }
 
-int field_patch(const struct field_table *table, const json_t *json, void *obj, struct err *err)
+static int read_fields(const struct field_table *table, const json_t *json, void *obj, bool whole, struct err *err);
+
+static int patch_row(const struct field *row, const json_t *json, void *obj, struct err *err)
+{
+	int rc = read_fields(row->sub, json, (char *)obj + row->offset, false, err);
+
+	if (rc)
+		err_prefix(err, row->name);
+	return rc;
+}
+
+// whole: an object inside is read as a new one, with its defaults; otherwise it is patched as well.
+static int read_fields(const struct field_table *table, const json_t *json, void *obj, bool whole, struct err *err)
 {
 	const char *key;
 	json_t *value;
@@ -400,13 +413,19 @@ int field_patch(const struct field_table *table, const json_t *json, void *obj, 
 
 		if (!row)
 			return unknown_field(table, key, err);
-		int rc = read_row(row, value, obj, err);
+		int rc = row->type == FIELD_OBJECT && !whole ? patch_row(row, value, obj, err)
+							     : read_row(row, value, obj, err);
 		if (rc)
 			return rc;
 		if (set)
 			*set |= UINT64_C(1) << (row - table->rows);
 	}
 	return 0;
+}
+
+int field_patch(const struct field_table *table, const json_t *json, void *obj, struct err *err)
+{
+	return read_fields(table, json, obj, false, err);
 }
 
 int field_parse(const struct field_table *table, const json_t *json, void *obj, struct err *err)
@@ -423,7 +442,7 @@ int field_parse(const struct field_table *table, const json_t *json, void *obj, 
 		if (rc)
 			return rc;
 	}
-	int rc = field_patch(table, json, obj, err);
+	int rc = read_fields(table, json, obj, true, err);
 	if (rc)
 		return rc;
 	for (size_t i = 0; i < table->count; i++)

@@ -73,7 +73,8 @@ struct field_table {
 // error. On error obj is undefined and err says why. Returns 0 or -EINVAL.
 int field_parse(const struct field_table *table, const json_t *json, void *obj, struct err *err);
 
-// Reads only the fields given, over what obj holds. On error obj may be half changed: patch a copy.
+// Reads only the fields given, over what obj holds; so for objects inside. On error obj may be half changed: patch a
+// copy.
 int field_patch(const struct field_table *table, const json_t *json, void *obj, struct err *err);
 
 // Prints all fields (those that are not set, hidden or empty strings are left out). New reference, NULL without memory.

@@ -2,8 +2,8 @@
 // Addresses on devices over rtnetlink: dump, add, delete. Floor 2.
 //
 // Addresses that we add carry IFADDR_PROTO_BRASS where the kernel keeps it (IFA_PROTO, since Linux 5.18), shown by
-// `ip -d addr` as "proto 0xb5". IPv6 addresses are added without duplicate detection and with preferred lifetime 0: the
-// host answers to them but never picks one as a source (RFC 6724, rule 3). Source: net/ipv4/devinet.c,
+// `ip -d addr` of newer iproute2. IPv6 addresses are added without duplicate detection and with preferred lifetime 0:
+// the host answers to them but never picks one as a source (RFC 6724, rule 3). Source: net/ipv4/devinet.c,
 // net/ipv6/addrconf.c.
 #ifndef BRASS_SHARED_IFADDR_H
 #define BRASS_SHARED_IFADDR_H

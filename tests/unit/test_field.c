@@ -128,6 +128,26 @@ static void test_patch_keeps_the_rest(void **state)
 	assert_int_equal(b.port, 81);
 }
 
+static void test_patch_of_an_object_inside(void **state)
+{
+	struct backend_options b;
+	struct err err = { 0 };
+	json_t *json = json_pack("{s:{s:s}}", "pulse", "interval", "2s");
+
+	(void)state;
+	assert_int_equal(
+		parse(&backend_fields,
+			"{\"host\": \"10.0.0.1\", \"pulse\": {\"type\": \"HTTP\", \"args\": {\"path\": \"/x\"}}}", &b,
+			&err),
+		0);
+	assert_int_equal(b.pulse.kind, CHECK_HTTP);
+	assert_int_equal(field_patch(&backend_fields, json, &b, &err), 0);
+	json_decref(json);
+	assert_int_equal(b.pulse.interval_ms, 2000);
+	assert_int_equal(b.pulse.kind, CHECK_HTTP);
+	assert_string_equal(b.pulse.args.path, "/x");
+}
+
 static void test_names(void **state)
 {
 	(void)state;
@@ -144,7 +164,7 @@ int main(void)
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_defaults_and_set_bits),
 		cmocka_unit_test(test_sentences), cmocka_unit_test(test_unknown_field),
 		cmocka_unit_test(test_flags_aliases_and_round_trip), cmocka_unit_test(test_patch_keeps_the_rest),
-		cmocka_unit_test(test_names) };
+		cmocka_unit_test(test_patch_of_an_object_inside), cmocka_unit_test(test_names) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
