@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// bench-api SERVICES BACKENDS ADDR PORT: makes the services and their backends through the REST API, one PUT each on
-// one kept connection, and prints the seconds that it took. Then as many GETs of one backend. Plain blocking sockets:
-// the client's own share is as small as it can be.
+// bench-api put|get SERVICES BACKENDS ADDR PORT, on one kept connection:
+//   put  makes the services and their backends, one PUT each
+//   get  reads one backend of each service
+// and prints how many requests in how many seconds. Plain blocking sockets: the client's own share is as small as it
+// can be.
 #include <arpa/inet.h>
-#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -50,7 +51,7 @@ static void request(int fd, const char *method, const char *path, const char *bo
 		ssize_t n = read(fd, buf + got, sizeof(buf) - got - 1);
 
 		if (n <= 0) {
-			fprintf(stderr, "bench-api: the connection ended\n");
+			fprintf(stderr, "bench-api: %s %s: the connection ended\n", method, path);
 			exit(1);
 		}
 		got += (size_t)n;
@@ -66,15 +67,9 @@ static void request(int fd, const char *method, const char *path, const char *bo
 	}
 }
 
-int main(int argc, char **argv)
+static void put_all(int fd, int services, int backends)
 {
-	if (argc != 5) {
-		fprintf(stderr, "usage: bench-api SERVICES BACKENDS ADDR PORT\n");
-		return 2;
-	}
-	int services = atoi(argv[1]), backends = atoi(argv[2]), fd = connect_to(argv[3], argv[4]);
 	char path[64], body[160];
-	double begin = now();
 
 	for (int s = 0; s < services; s++) {
 		snprintf(path, sizeof(path), "/service/s%d", s);
@@ -84,20 +79,41 @@ int main(int argc, char **argv)
 		for (int b = 0; b < backends; b++) {
 			snprintf(path, sizeof(path), "/service/s%d/b%d", s, b);
 			snprintf(body, sizeof(body),
-				"{\"host\":\"10.200.%d.%d\",\"method\":\"dr\",\"pulse\":{\"type\":\"none\"}}", b / 250,
+				"{\"host\":\"10.90.%d.%d\",\"method\":\"dr\",\"pulse\":{\"type\":\"none\"}}", b / 250,
 				b % 250 + 1);
 			request(fd, "PUT", path, body);
 		}
 	}
-	double made = now();
-	int gets = 1000;
+}
 
-	for (int i = 0; i < gets; i++)
-		request(fd, "GET", "/service/s0/b0", "");
-	double end = now();
+static void get_all(int fd, int services)
+{
+	char path[64];
 
-	printf("{\"puts\": %d, \"put_seconds\": %.3f, \"gets\": %d, \"get_seconds\": %.3f}\n",
-		services * (backends + 1), made - begin, gets, end - made);
+	for (int s = 0; s < services; s++) {
+		snprintf(path, sizeof(path), "/service/s%d/b0", s);
+		request(fd, "GET", path, "");
+	}
+}
+
+int main(int argc, char **argv)
+{
+	int puts = argc == 6 && strcmp(argv[1], "put") == 0, services = argc == 6 ? atoi(argv[2]) : 0,
+	    backends = argc == 6 ? atoi(argv[3]) : 0;
+
+	if (services < 1 || services > 38000 || backends < 1 || backends > 60000 ||
+		(!puts && strcmp(argv[1], "get") != 0)) {
+		fprintf(stderr, "usage: bench-api put|get SERVICES BACKENDS ADDR PORT\n");
+		return 2;
+	}
+	int fd = connect_to(argv[4], argv[5]);
+	double begin = now();
+
+	if (puts)
+		put_all(fd, services, backends);
+	else
+		get_all(fd, services);
+	printf("{\"requests\": %d, \"seconds\": %.4f}\n", puts ? services * (backends + 1) : services, now() - begin);
 	close(fd);
 	return 0;
 }
