@@ -24,11 +24,11 @@ static const struct field backend_rows[] = {
 };
 
 const struct field_table config_backend_fields = {
-	"backend",
-	backend_rows,
-	ARRAY_SIZE(backend_rows),
-	sizeof(struct config_backend),
-	offsetof(struct config_backend, set),
+	.what = "backend",
+	.rows = backend_rows,
+	.count = ARRAY_SIZE(backend_rows),
+	.size = sizeof(struct config_backend),
+	.set_offset = offsetof(struct config_backend, set),
 };
 
 static int parse_directors(const json_t *json, void *member, struct err *err)
@@ -54,14 +54,15 @@ static int parse_directors(const json_t *json, void *member, struct err *err)
 	return 0;
 }
 
-static json_t *print_directors(const void *member)
+static bool print_directors(const void *member, struct out *out)
 {
 	const struct config_directors *directors = member;
-	json_t *json = json_array();
 
+	out_open(out, '[');
 	for (size_t i = 0; i < directors->count; i++)
-		json_array_append_new(json, json_string(directors->urls[i]));
-	return json;
+		out_string(out, directors->urls[i]);
+	out_close(out, '[');
+	return true;
 }
 
 static int by_service(const void *a, const void *b)
@@ -132,11 +133,11 @@ static const struct field rows[] = {
 };
 
 const struct field_table config_fields = {
-	"agent configuration",
-	rows,
-	ARRAY_SIZE(rows),
-	sizeof(struct config),
-	offsetof(struct config, set),
+	.what = "agent configuration",
+	.rows = rows,
+	.count = ARRAY_SIZE(rows),
+	.size = sizeof(struct config),
+	.set_offset = offsetof(struct config, set),
 };
 
 // The host of a URL is a loopback address, or "localhost".

@@ -33,8 +33,8 @@ READER(inactive, inactive)
 READER(connections, stats.connections)
 READER(in_packets, stats.in_packets)
 READER(out_packets, stats.out_packets)
-READER(in_bytes, stats.in_bytes)
-READER(out_bytes, stats.out_bytes)
+READER(bytes_in, stats.in_bytes)
+READER(bytes_out, stats.out_bytes)
 
 static const struct {
 	const char *name, *type, *help;
@@ -47,8 +47,8 @@ static const struct {
 	{ "brass_backend_connections_total", "counter", "connections scheduled", connections },
 	{ "brass_backend_in_packets_total", "counter", "packets from clients", in_packets },
 	{ "brass_backend_out_packets_total", "counter", "packets to clients (nat only)", out_packets },
-	{ "brass_backend_in_bytes_total", "counter", "bytes from clients", in_bytes },
-	{ "brass_backend_out_bytes_total", "counter", "bytes to clients (nat only)", out_bytes },
+	{ "brass_backend_in_bytes_total", "counter", "bytes from clients", bytes_in },
+	{ "brass_backend_out_bytes_total", "counter", "bytes to clients (nat only)", bytes_out },
 };
 
 static void write_metric(FILE *out, struct api *api, size_t which)

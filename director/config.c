@@ -33,17 +33,18 @@ static int parse_listen(const json_t *json, void *member, struct err *err)
 	return 0;
 }
 
-static json_t *print_listen(const void *member)
+static bool print_listen(const void *member, struct out *out)
 {
 	const struct config_listen *listen = member;
-	json_t *json = json_array();
 
+	out_open(out, '[');
 	for (size_t i = 0; i < listen->count; i++) {
 		char text[INET_ENDPOINT_MAX];
 
-		json_array_append_new(json, json_string(inet_endpoint_format(&listen->endpoints[i], text)));
+		out_string(out, inet_endpoint_format(&listen->endpoints[i], text));
 	}
-	return json;
+	out_close(out, '[');
+	return true;
 }
 
 #define ROW(member) .offset = offsetof(struct config, member), .size = sizeof(((struct config *)NULL)->member)
@@ -69,11 +70,11 @@ static const struct field rows[] = {
 };
 
 const struct field_table config_fields = {
-	"director configuration",
-	rows,
-	ARRAY_SIZE(rows),
-	sizeof(struct config),
-	offsetof(struct config, set),
+	.what = "director configuration",
+	.rows = rows,
+	.count = ARRAY_SIZE(rows),
+	.size = sizeof(struct config),
+	.set_offset = offsetof(struct config, set),
 };
 
 static int check(void *obj, struct err *err)

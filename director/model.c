@@ -42,14 +42,16 @@ static int parse_persistent(const json_t *json, void *member, struct err *err)
 	return 0;
 }
 
-static json_t *print_persistent(const void *member)
+static bool print_persistent(const void *member, struct out *out)
 {
 	uint32_t seconds = *(const uint32_t *)member;
 	char buf[CLOCK_DURATION_MAX];
 
 	if (seconds == 0 || seconds == IPVS_PERSISTENT_DEFAULT_S)
-		return json_boolean(seconds);
-	return json_string(clock_format_duration((msec_t)seconds * 1000, buf));
+		out_bool(out, seconds);
+	else
+		out_string(out, clock_format_duration((msec_t)seconds * 1000, buf));
+	return true;
 }
 
 static int parse_scheduler(const json_t *json, void *member, struct err *err)
@@ -69,9 +71,10 @@ static int parse_scheduler(const json_t *json, void *member, struct err *err)
 	return 0;
 }
 
-static json_t *print_scheduler(const void *member)
+static bool print_scheduler(const void *member, struct out *out)
 {
-	return json_string(member);
+	out_string(out, member);
+	return true;
 }
 
 #define SVC(member) \
@@ -96,11 +99,11 @@ static const struct field service_rows[] = {
 };
 
 const struct field_table service_fields = {
-	"service",
-	service_rows,
-	ARRAY_SIZE(service_rows),
-	sizeof(struct service_options),
-	offsetof(struct service_options, set),
+	.what = "service",
+	.rows = service_rows,
+	.count = ARRAY_SIZE(service_rows),
+	.size = sizeof(struct service_options),
+	.set_offset = offsetof(struct service_options, set),
 };
 
 static const struct field backend_rows[] = {
@@ -114,11 +117,11 @@ static const struct field backend_rows[] = {
 };
 
 const struct field_table backend_fields = {
-	"backend",
-	backend_rows,
-	ARRAY_SIZE(backend_rows),
-	sizeof(struct backend_options),
-	offsetof(struct backend_options, set),
+	.what = "backend",
+	.rows = backend_rows,
+	.count = ARRAY_SIZE(backend_rows),
+	.size = sizeof(struct backend_options),
+	.set_offset = offsetof(struct backend_options, set),
 };
 
 // --- validation across fields ---

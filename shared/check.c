@@ -29,11 +29,11 @@ static const struct field arg_rows[] = {
 };
 
 static const struct field_table arg_fields = {
-	"pulse's args",
-	arg_rows,
-	ARRAY_SIZE(arg_rows),
-	sizeof(struct check_args),
-	-1,
+	.what = "pulse's args",
+	.rows = arg_rows,
+	.count = ARRAY_SIZE(arg_rows),
+	.size = sizeof(struct check_args),
+	.set_offset = -1,
 };
 
 static const struct field spec_rows[] = {
@@ -48,11 +48,11 @@ static const struct field spec_rows[] = {
 };
 
 const struct field_table check_fields = {
-	"pulse",
-	spec_rows,
-	ARRAY_SIZE(spec_rows),
-	sizeof(struct check_spec),
-	offsetof(struct check_spec, set),
+	.what = "pulse",
+	.rows = spec_rows,
+	.count = ARRAY_SIZE(spec_rows),
+	.size = sizeof(struct check_spec),
+	.set_offset = offsetof(struct check_spec, set),
 };
 
 int check_start(const struct check_env *env, const struct check_spec *spec, const struct inet_endpoint *to,

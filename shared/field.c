@@ -121,19 +121,21 @@ static int read_bool(const struct field *row, const json_t *json, void *member, 
 	return 0;
 }
 
-static json_t *print_bool(const struct field *row, const void *member)
+static bool print_bool(const struct field *row, const void *member, struct out *out)
 {
 	(void)row;
-	return json_boolean(*(const bool *)member);
+	out_bool(out, *(const bool *)member);
+	return true;
 }
 
 static int read_uint(const struct field *row, const json_t *json, void *member, struct err *err)
 {
 	char allowed[80];
 
-	snprintf(allowed, sizeof(allowed), "a whole number from %" PRId64 " to %" PRId64, row->min, row->max);
-	if (!json_is_integer(json) || json_integer_value(json) < row->min || json_integer_value(json) > row->max)
+	if (!json_is_integer(json) || json_integer_value(json) < row->min || json_integer_value(json) > row->max) {
+		snprintf(allowed, sizeof(allowed), "a whole number from %" PRId64 " to %" PRId64, row->min, row->max);
 		return wrong(json, err, allowed);
+	}
 	if (row->size == sizeof(uint16_t))
 		*(uint16_t *)member = (uint16_t)json_integer_value(json);
 	else
@@ -141,11 +143,10 @@ static int read_uint(const struct field *row, const json_t *json, void *member, 
 	return 0;
 }
 
-static json_t *print_uint(const struct field *row, const void *member)
+static bool print_uint(const struct field *row, const void *member, struct out *out)
 {
-	if (row->size == sizeof(uint16_t))
-		return json_integer(*(const uint16_t *)member);
-	return json_integer(*(const uint32_t *)member);
+	out_uint(out, row->size == sizeof(uint16_t) ? *(const uint16_t *)member : *(const uint32_t *)member);
+	return true;
 }
 
 static int read_string(const struct field *row, const json_t *json, void *member, struct err *err)
@@ -175,10 +176,13 @@ static int read_string(const struct field *row, const json_t *json, void *member
 	return 0;
 }
 
-static json_t *print_string(const struct field *row, const void *member)
+static bool print_string(const struct field *row, const void *member, struct out *out)
 {
 	(void)row;
-	return *(const char *)member ? json_string(member) : NULL;
+	if (!*(const char *)member)
+		return false;
+	out_string(out, member);
+	return true;
 }
 
 static int read_addr(const struct field *row, const json_t *json, void *member, struct err *err)
@@ -192,12 +196,15 @@ static int read_addr(const struct field *row, const json_t *json, void *member, 
 	return 0;
 }
 
-static json_t *print_addr(const struct field *row, const void *member)
+static bool print_addr(const struct field *row, const void *member, struct out *out)
 {
 	char buf[INET_ADDR_MAX];
 
 	(void)row;
-	return inet_addr_is_set(member) ? json_string(inet_addr_format(member, buf)) : NULL;
+	if (!inet_addr_is_set(member))
+		return false;
+	out_string(out, inet_addr_format(member, buf));
+	return true;
 }
 
 static int read_endpoint(const struct field *row, const json_t *json, void *member, struct err *err)
@@ -211,12 +218,13 @@ static int read_endpoint(const struct field *row, const json_t *json, void *memb
 	return 0;
 }
 
-static json_t *print_endpoint(const struct field *row, const void *member)
+static bool print_endpoint(const struct field *row, const void *member, struct out *out)
 {
 	char buf[INET_ENDPOINT_MAX];
 
 	(void)row;
-	return json_string(inet_endpoint_format(member, buf));
+	out_string(out, inet_endpoint_format(member, buf));
+	return true;
 }
 
 static int read_duration(const struct field *row, const json_t *json, void *member, struct err *err)
@@ -233,12 +241,13 @@ static int read_duration(const struct field *row, const json_t *json, void *memb
 	return 0;
 }
 
-static json_t *print_duration(const struct field *row, const void *member)
+static bool print_duration(const struct field *row, const void *member, struct out *out)
 {
 	char buf[CLOCK_DURATION_MAX];
 
 	(void)row;
-	return json_string(clock_format_duration(*(const msec_t *)member, buf));
+	out_string(out, clock_format_duration(*(const msec_t *)member, buf));
+	return true;
 }
 
 static int read_choice(const struct field *row, const json_t *json, void *member, struct err *err)
@@ -246,19 +255,21 @@ static int read_choice(const struct field *row, const json_t *json, void *member
 	char names[ERR_TEXT_MAX / 2], allowed[ERR_TEXT_MAX / 2 + 16];
 	int64_t value;
 
-	snprintf(allowed, sizeof(allowed), "one of %s",
-		list_choices(row->choices, row->type == FIELD_FLAGS, names, sizeof(names)));
-	if (!json_is_string(json) || field_choice_value(row->choices, json_string_value(json), &value))
-		return wrong(json, err, allowed);
-	*(int *)member = (int)value;
-	return 0;
+	if (json_is_string(json) && field_choice_value(row->choices, json_string_value(json), &value) == 0) {
+		*(int *)member = (int)value;
+		return 0;
+	}
+	snprintf(allowed, sizeof(allowed), "one of %s", list_choices(row->choices, false, names, sizeof(names)));
+	return wrong(json, err, allowed);
 }
 
-static json_t *print_choice(const struct field *row, const void *member)
+static bool print_choice(const struct field *row, const void *member, struct out *out)
 {
 	const char *name = field_choice_name(row->choices, *(const int *)member);
 
-	return name ? json_string(name) : NULL;
+	if (name)
+		out_string(out, name);
+	return name != NULL;
 }
 
 static int read_flags(const struct field *row, const json_t *json, void *member, struct err *err)
@@ -267,7 +278,7 @@ static int read_flags(const struct field *row, const json_t *json, void *member,
 	uint32_t flags = 0;
 
 	snprintf(allowed, sizeof(allowed), "any of %s, joined by |",
-		list_choices(row->choices, row->type == FIELD_FLAGS, names, sizeof(names)));
+		list_choices(row->choices, true, names, sizeof(names)));
 	if (!json_is_string(json))
 		return wrong(json, err, allowed);
 	_cleanup_free_ char *copy = strdup(json_string_value(json));
@@ -287,7 +298,7 @@ static int read_flags(const struct field *row, const json_t *json, void *member,
 	return 0;
 }
 
-static json_t *print_flags(const struct field *row, const void *member)
+static bool print_flags(const struct field *row, const void *member, struct out *out)
 {
 	uint32_t flags = *(const uint32_t *)member;
 	char text[256] = "";
@@ -301,7 +312,9 @@ static json_t *print_flags(const struct field *row, const void *member)
 			break;
 		n += (size_t)m;
 	}
-	return n ? json_string(text) : NULL;
+	if (n)
+		out_string(out, text);
+	return n;
 }
 
 static int read_object(const struct field *row, const json_t *json, void *member, struct err *err)
@@ -309,9 +322,10 @@ static int read_object(const struct field *row, const json_t *json, void *member
 	return field_parse(row->sub, json, member, err);
 }
 
-static json_t *print_object(const struct field *row, const void *member)
+static bool print_object(const struct field *row, const void *member, struct out *out)
 {
-	return field_print(row->sub, member);
+	field_write(row->sub, member, FIELD_ALL, out);
+	return true;
 }
 
 static int read_custom(const struct field *row, const json_t *json, void *member, struct err *err)
@@ -319,14 +333,14 @@ static int read_custom(const struct field *row, const json_t *json, void *member
 	return row->parse(json, member, err);
 }
 
-static json_t *print_custom(const struct field *row, const void *member)
+static bool print_custom(const struct field *row, const void *member, struct out *out)
 {
-	return row->print ? row->print(member) : NULL;
+	return row->print && row->print(member, out);
 }
 
 static const struct {
 	int (*read)(const struct field *row, const json_t *json, void *member, struct err *err);
-	json_t *(*print)(const struct field *row, const void *member);
+	bool (*print)(const struct field *row, const void *member, struct out *out);
 	const char *name;
 } types[] = {
 	[FIELD_BOOL] = { read_bool, print_bool, "boolean" },
@@ -356,6 +370,16 @@ static int read_row(const struct field *row, const json_t *json, void *obj, stru
 
 	if (rc)
 		err_prefix(err, row->name);
+	return rc;
+}
+
+static int read_default(const struct field *row, void *obj, struct err *err)
+{
+	json_t *def = json_loads(row->def, JSON_DECODE_ANY, NULL);
+	int rc = def ? read_row(row, def, obj, err) : -EINVAL;
+
+	json_decref(def);
+	assert(rc == 0); // a default that its own row refuses is a bug in the table
 	return rc;
 }
 
@@ -397,6 +421,51 @@ static int patch_row(const struct field *row, const json_t *json, void *obj, str
 	return rc;
 }
 
+// The row's own bit; an old spelling stands for the row whose member it writes into.
+static uint64_t bits_of(const struct field_table *table, const struct field *row)
+{
+	uint64_t bits = UINT64_C(1) << (row - table->rows);
+
+	for (size_t i = 0; row->hidden && i < table->count; i++) {
+		const struct field *r = &table->rows[i];
+
+		if (!r->hidden && row->offset >= r->offset && row->offset < r->offset + r->size)
+			bits |= UINT64_C(1) << i;
+	}
+	return bits;
+}
+
+// Back to the default, as if it had not been given.
+static int reset_row(const struct field_table *table, const struct field *row, void *obj, struct err *err)
+{
+	char *member = (char *)obj + row->offset;
+
+	if (row->required)
+		return err_set(err, -EINVAL, row->name, "found null; a %s needs it", table->what);
+	memset(member, 0, row->size);
+	if (table->defaults)
+		memcpy(member, (const char *)table->defaults + row->offset, row->size);
+	else if (row->def)
+		return read_default(row, obj, err);
+	return 0;
+}
+
+static int read_one(const struct field_table *table, const struct field *row, const json_t *value, void *obj,
+	bool whole, struct err *err)
+{
+	uint64_t *set = set_bits(table, obj);
+	const uint64_t bit = bits_of(table, row);
+
+	if (!whole && json_is_null(value)) {
+		if (set)
+			*set &= ~bit;
+		return reset_row(table, row, obj, err);
+	}
+	if (set)
+		*set |= bit;
+	return row->type == FIELD_OBJECT && !whole ? patch_row(row, value, obj, err) : read_row(row, value, obj, err);
+}
+
 // whole: an object inside is read as a new one, with its defaults; otherwise it is patched as well.
 static int read_fields(const struct field_table *table, const json_t *json, void *obj, bool whole, struct err *err)
 {
@@ -406,19 +475,13 @@ static int read_fields(const struct field_table *table, const json_t *json, void
 	assert(table->count <= 64);
 	if (!json_is_object(json))
 		return wrong(json, err, "an object");
-	uint64_t *set = set_bits(table, obj);
 	// jansson's iterator wants a non-const pointer but only reads
 	json_object_foreach ((json_t *)(uintptr_t)json, key, value) {
 		const struct field *row = find_row(table, key);
+		int rc = row ? read_one(table, row, value, obj, whole, err) : unknown_field(table, key, err);
 
-		if (!row)
-			return unknown_field(table, key, err);
-		int rc = row->type == FIELD_OBJECT && !whole ? patch_row(row, value, obj, err)
-							     : read_row(row, value, obj, err);
 		if (rc)
 			return rc;
-		if (set)
-			*set |= UINT64_C(1) << (row - table->rows);
 	}
 	return 0;
 }
@@ -428,47 +491,124 @@ int field_patch(const struct field_table *table, const json_t *json, void *obj, 
 	return read_fields(table, json, obj, false, err);
 }
 
-int field_parse(const struct field_table *table, const json_t *json, void *obj, struct err *err)
+static int fill_defaults(const struct field_table *table, void *obj, struct err *err)
 {
+	if (table->defaults) {
+		memcpy(obj, table->defaults, table->size);
+		return 0;
+	}
 	memset(obj, 0, table->size);
 	for (size_t i = 0; i < table->count; i++) {
-		if (!table->rows[i].def)
-			continue;
-		json_t *def = json_loads(table->rows[i].def, JSON_DECODE_ANY, NULL);
-		int rc = def ? read_row(&table->rows[i], def, obj, err) : -EINVAL;
+		int rc = table->rows[i].def ? read_default(&table->rows[i], obj, err) : 0;
 
-		json_decref(def);
-		assert(rc == 0); // a default that its own row refuses is a bug in the table
 		if (rc)
 			return rc;
 	}
-	int rc = read_fields(table, json, obj, true, err);
-	if (rc)
-		return rc;
-	for (size_t i = 0; i < table->count; i++)
-		if (table->rows[i].required && !json_object_get(json, table->rows[i].name))
-			return err_set(err, -EINVAL, table->rows[i].name, "missing; a %s needs it", table->what);
 	return 0;
+}
+
+static int check_missing(const struct field_table *table, const struct field *row, const json_t *json, struct err *err)
+{
+	if (!row->required || json_object_get(json, row->name))
+		return 0;
+	return err_set(err, -EINVAL, row->name, "missing; a %s needs it", table->what);
+}
+
+int field_parse(const struct field_table *table, const json_t *json, void *obj, struct err *err)
+{
+	int rc = fill_defaults(table, obj, err);
+
+	if (!rc)
+		rc = read_fields(table, json, obj, true, err);
+	for (size_t i = 0; i < table->count && !rc; i++)
+		rc = check_missing(table, &table->rows[i], json, err);
+	return rc;
+}
+
+void field_mistakes(const struct field_table *table, const json_t *json, void *obj,
+	void (*each)(void *ctx, const struct err *err), void *ctx)
+{
+	const char *key;
+	json_t *value;
+	struct err err;
+
+	if (!json_is_object(json)) {
+		err = (struct err) { 0 };
+		wrong(json, &err, "an object");
+		each(ctx, &err);
+		return;
+	}
+	fill_defaults(table, obj, NULL);
+	json_object_foreach ((json_t *)(uintptr_t)json, key, value) {
+		const struct field *row = find_row(table, key);
+
+		err = (struct err) { 0 };
+		if (row ? read_one(table, row, value, obj, true, &err) : unknown_field(table, key, &err))
+			each(ctx, &err);
+	}
+	for (size_t i = 0; i < table->count; i++) {
+		err = (struct err) { 0 };
+		if (check_missing(table, &table->rows[i], json, &err))
+			each(ctx, &err);
+	}
+}
+
+// Writes ": value" of a row after its key, or nothing at all.
+static void write_row(const struct field *row, const void *obj, enum field_which which, struct out *out)
+{
+	const struct out_mark mark = out_mark(out);
+	const char *member = (const char *)obj + row->offset;
+
+	out_key(out, row->name);
+	if (row->type == FIELD_OBJECT)
+		field_write(row->sub, member, which, out);
+	else if (!types[row->type].print(row, member, out))
+		out_rewind(out, mark);
+}
+
+void field_write_members(const struct field_table *table, const void *obj, enum field_which which, struct out *out)
+{
+	const uint64_t *set = which == FIELD_ALL || table->set_offset < 0
+		? NULL
+		: (const uint64_t *)(const void *)((const char *)obj + table->set_offset);
+
+	for (size_t i = 0; i < table->count; i++)
+		if (!table->rows[i].hidden && (!set || *set >> i & 1))
+			write_row(&table->rows[i], obj, which, out);
+}
+
+void field_write(const struct field_table *table, const void *obj, enum field_which which, struct out *out)
+{
+	out_open(out, '{');
+	field_write_members(table, obj, which, out);
+	out_close(out, '{');
 }
 
 json_t *field_print(const struct field_table *table, const void *obj)
 {
-	json_t *json = json_object();
+	_cleanup_out_ struct out out = { 0 };
 
-	for (size_t i = 0; json && i < table->count; i++) {
-		const struct field *row = &table->rows[i];
-		json_t *value = row->hidden ? NULL : types[row->type].print(row, (const char *)obj + row->offset);
+	field_write(table, obj, FIELD_ALL, &out);
+	return out.failed ? NULL : json_loadb(out.text, out.len, 0, NULL);
+}
 
-		if (value && json_object_set_new(json, row->name, value) != 0) {
-			json_decref(json);
-			return NULL;
-		}
-	}
-	return json;
+// Do both print alike? What is equal byte for byte need not be printed.
+static bool same_value(const struct field *row, const char *a, const char *b, struct out *left, struct out *right)
+{
+	if (row->size && memcmp(a, b, row->size) == 0)
+		return true;
+	left->len = right->len = 0;
+	bool has = types[row->type].print(row, a, left);
+
+	if (has != types[row->type].print(row, b, right))
+		return false;
+	return !has || (left->len == right->len && memcmp(left->text, right->text, left->len) == 0);
 }
 
 int field_diff(const struct field_table *table, const void *a, const void *b, char *buf, size_t size)
 {
+	_cleanup_out_ struct out left = { 0 };
+	_cleanup_out_ struct out right = { 0 };
 	size_t n = 0;
 	int count = 0;
 
@@ -476,15 +616,8 @@ int field_diff(const struct field_table *table, const void *a, const void *b, ch
 	for (size_t i = 0; i < table->count; i++) {
 		const struct field *row = &table->rows[i];
 
-		if (row->hidden)
-			continue;
-		json_t *left = types[row->type].print(row, (const char *)a + row->offset);
-		json_t *right = types[row->type].print(row, (const char *)b + row->offset);
-		bool same = left == right || (left && right && json_equal(left, right));
-
-		json_decref(left);
-		json_decref(right);
-		if (same)
+		if (row->hidden ||
+			same_value(row, (const char *)a + row->offset, (const char *)b + row->offset, &left, &right))
 			continue;
 		count++;
 		int m = snprintf(buf + n, size - n, "%s%s", n ? ", " : "", row->name);

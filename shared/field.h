@@ -15,6 +15,7 @@
 #define BRASS_SHARED_FIELD_H
 
 #include "shared/err.h"
+#include "shared/out.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -58,7 +59,8 @@ struct field {
 	const struct field_choice *choices;
 	const struct field_table *sub;
 	int (*parse)(const json_t *json, void *member, struct err *err);
-	json_t *(*print)(const void *member); // NULL result: leave the field out
+	// writes the value; false: there is none, leave the field out
+	bool (*print)(const void *member, struct out *out);
 };
 
 struct field_table {
@@ -67,17 +69,29 @@ struct field_table {
 	size_t count;
 	size_t size;          // of the struct
 	ptrdiff_t set_offset; // of the uint64_t with the bits of what was given; -1 when the struct has none
+	// the struct as its rows' defaults make it, so that they need not be read each time; NULL: they are read
+	const void *defaults;
 };
 
 // Reads a whole object: obj is zeroed, defaults filled in, then the given fields read; a missing required field is an
 // error. On error obj is undefined and err says why. Returns 0 or -EINVAL.
 int field_parse(const struct field_table *table, const json_t *json, void *obj, struct err *err);
 
-// Reads only the fields given, over what obj holds; so for objects inside. On error obj may be half changed: patch a
-// copy.
+// Reads only the fields given, over what obj holds; so for objects inside. null puts a field back to its default (RFC
+// 7396). On error obj may be half changed: patch a copy.
 int field_patch(const struct field_table *table, const json_t *json, void *obj, struct err *err);
 
-// Prints all fields (those that are not set, hidden or empty strings are left out). New reference, NULL without memory.
+// Every mistake of an object and not only the first, in the order of its fields. obj is scratch space for the struct.
+void field_mistakes(const struct field_table *table, const json_t *json, void *obj,
+	void (*each)(void *ctx, const struct err *err), void *ctx);
+
+// Writes the object: all fields (those that are not set, hidden or empty strings are left out), or only those that were
+// given. The value of FIELD_GIVEN read again makes an equal object.
+enum field_which { FIELD_ALL, FIELD_GIVEN };
+void field_write(const struct field_table *table, const void *obj, enum field_which which, struct out *out);
+// The same without the braces around it, to write more fields beside.
+void field_write_members(const struct field_table *table, const void *obj, enum field_which which, struct out *out);
+// All fields as a value of jansson. New reference, NULL without memory.
 json_t *field_print(const struct field_table *table, const void *obj);
 
 // Writes the names of the fields in which a and b differ into buf, comma separated. Returns how many differ.

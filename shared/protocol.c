@@ -47,11 +47,11 @@ static const struct field backend_rows[] = {
 };
 
 const struct field_table protocol_backend_fields = {
-	"backend of an agent",
-	backend_rows,
-	ARRAY_SIZE(backend_rows),
-	sizeof(struct protocol_backend),
-	offsetof(struct protocol_backend, set),
+	.what = "backend of an agent",
+	.rows = backend_rows,
+	.count = ARRAY_SIZE(backend_rows),
+	.size = sizeof(struct protocol_backend),
+	.set_offset = offsetof(struct protocol_backend, set),
 };
 
 static int ignore(const json_t *json, void *member, struct err *err)
@@ -71,11 +71,11 @@ static const struct field report_rows[] = {
 };
 
 static const struct field_table report_fields = {
-	"registration",
-	report_rows,
-	ARRAY_SIZE(report_rows),
-	sizeof(struct protocol_report),
-	offsetof(struct protocol_report, set),
+	.what = "registration",
+	.rows = report_rows,
+	.count = ARRAY_SIZE(report_rows),
+	.size = sizeof(struct protocol_report),
+	.set_offset = offsetof(struct protocol_report, set),
 };
 
 static const struct field service_rows[] = {
@@ -92,11 +92,11 @@ static const struct field service_rows[] = {
 };
 
 static const struct field_table service_fields = {
-	"service in an answer",
-	service_rows,
-	ARRAY_SIZE(service_rows),
-	sizeof(struct protocol_service),
-	offsetof(struct protocol_service, set),
+	.what = "service in an answer",
+	.rows = service_rows,
+	.count = ARRAY_SIZE(service_rows),
+	.size = sizeof(struct protocol_service),
+	.set_offset = offsetof(struct protocol_service, set),
 };
 
 static const struct field answer_rows[] = {
@@ -106,11 +106,11 @@ static const struct field answer_rows[] = {
 };
 
 static const struct field_table answer_fields = {
-	"director's answer",
-	answer_rows,
-	ARRAY_SIZE(answer_rows),
-	sizeof(struct protocol_answer),
-	offsetof(struct protocol_answer, set),
+	.what = "director's answer",
+	.rows = answer_rows,
+	.count = ARRAY_SIZE(answer_rows),
+	.size = sizeof(struct protocol_answer),
+	.set_offset = offsetof(struct protocol_answer, set),
 };
 
 // Reads {"name": {...}, ...} into a list of structs whose name member stands at name_offset. Sorted by name.
