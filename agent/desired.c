@@ -34,6 +34,8 @@ const char *desired_device(const struct spec *spec, const struct spec_service *s
 	case FORWARD_IPIP:
 		return tunnel ? tunnel->device : "";
 	case FORWARD_NAT:
+	case FORWARD_GUE:
+	case FORWARD_GRE:
 		break;
 	}
 	return "";
@@ -128,6 +130,9 @@ int desired_of_service(const struct spec *spec, const struct spec_service *servi
 		return add_tunnel(spec, service, list);
 	case FORWARD_NAT:
 		return add_return_path(spec, service, list);
+	case FORWARD_GUE: // not among the choices of an agent
+	case FORWARD_GRE:
+		break;
 	}
 	return 0;
 }

@@ -71,6 +71,28 @@ json_t *api_body(struct http_exchange *exchange)
 	return NULL;
 }
 
+void api_end_of_turn(void *ctx, struct http_exchange *const *deferred, size_t count)
+{
+	struct api *api = ctx;
+	struct err err = { 0 };
+	int rc = state_settle(api->state, &err);
+
+	for (size_t i = 0; i < count; i++) {
+		struct http_exchange *exchange = deferred[i];
+
+		if (rc && count > 1) {
+			err = (struct err) { 0 };
+			exchange->finish = NULL;
+			exchange->handler(api, exchange);
+			if (!exchange->finish)
+				continue; // answered
+			exchange->finish(api, exchange, state_settle(api->state, &err), &err);
+		} else {
+			exchange->finish(api, exchange, rc, &err);
+		}
+	}
+}
+
 static void healthz(void *ctx, struct http_exchange *exchange)
 {
 	(void)ctx;
@@ -85,12 +107,9 @@ struct foreign {
 static void add_foreign(void *ctx, const struct ipvs_key *key, size_t dests)
 {
 	struct foreign *foreign = ctx;
-	const struct service_options options = {
-		.host = key->vip.addr, .port = key->vip.port, .protocol = key->protocol
-	};
 	char text[IPVS_KEY_MAX];
 
-	if (!key->fwmark && model_service_by_key(&foreign->state->model, &options))
+	if (model_service_by_key(&foreign->state->model, key))
 		return;
 	json_array_append_new(foreign->list,
 		json_pack("{s:s, s:I}", "service", ipvs_key_format(key, text), "backends", (json_int_t)dests));
@@ -105,7 +124,7 @@ static void status(void *ctx, struct http_exchange *exchange)
 	char uptime[CLOCK_DURATION_MAX];
 
 	for (const struct service *s = model->services; s; s = s->hh.next)
-		backends += HASH_COUNT(s->backends);
+		backends += s->backend_count;
 	for (const struct agent *a = model->agents; a; a = a->hh.next)
 		lost += a->lost;
 	reconcile_each(api->state->reconcile, add_foreign, &foreign);
@@ -118,21 +137,21 @@ static void status(void *ctx, struct http_exchange *exchange)
 }
 
 const struct http_route api_routes[] = {
-	{ "GET", "/service", api_service_list },
-	{ "GET", "/service/*", api_service_get },
-	{ "PUT", "/service/*", api_service_put },
-	{ "PATCH", "/service/*", api_service_patch },
-	{ "DELETE", "/service/*", api_service_delete },
-	{ "GET", "/service/*/*", api_backend_get },
-	{ "PUT", "/service/*/*", api_backend_put },
-	{ "PATCH", "/service/*/*", api_backend_patch },
-	{ "DELETE", "/service/*/*", api_backend_delete },
-	{ "GET", "/agent", api_agent_list },
-	{ "GET", "/agent/*", api_agent_get },
-	{ "PUT", "/agent/*", api_agent_put },
-	{ "DELETE", "/agent/*", api_agent_delete },
-	{ "GET", "/metrics", api_metrics },
-	{ "GET", "/status", status },
-	{ "GET", "/healthz", healthz },
+	{ "GET", "/service", api_service_list, false },
+	{ "GET", "/service/*", api_service_get, false },
+	{ "PUT", "/service/*", api_service_put, false },
+	{ "PATCH", "/service/*", api_service_patch, false },
+	{ "DELETE", "/service/*", api_service_delete, false },
+	{ "GET", "/service/*/*", api_backend_get, false },
+	{ "PUT", "/service/*/*", api_backend_put, false },
+	{ "PATCH", "/service/*/*", api_backend_patch, false },
+	{ "DELETE", "/service/*/*", api_backend_delete, false },
+	{ "GET", "/agent", api_agent_list, false },
+	{ "GET", "/agent/*", api_agent_get, false },
+	{ "PUT", "/agent/*", api_agent_put, false },
+	{ "DELETE", "/agent/*", api_agent_delete, false },
+	{ "GET", "/metrics", api_metrics, false },
+	{ "GET", "/status", status, false },
+	{ "GET", "/healthz", healthz, false },
 };
 const size_t api_route_count = ARRAY_SIZE(api_routes);

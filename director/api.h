@@ -6,7 +6,7 @@
 #include "director/http_server.h"
 #include "director/state.h"
 
-// Connections and counters in answers are at most this old; a GET of one object reads them anew.
+// Connections and counters in answers are at most this old.
 #define API_STATS_AGE_MS 100
 
 struct api {
@@ -14,6 +14,10 @@ struct api {
 	uv_loop_t *loop;
 	msec_t started_ms; // monotonic
 };
+
+// The end of a turn: settles what was staged and answers everybody who waits for it. When it is refused and there were
+// several, each is tried again alone, so that each hears of its own mistake only.
+void api_end_of_turn(void *ctx, struct http_exchange *const *deferred, size_t count);
 
 // The route table; its handlers' ctx is the struct api.
 extern const struct http_route api_routes[];

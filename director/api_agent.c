@@ -119,6 +119,35 @@ static int read_number(const struct http_exchange *exchange, const char *name, l
 	return 0;
 }
 
+static int read_wait(const struct http_exchange *exchange, long *ret_wait_ms, long *ret_revision, struct err *err)
+{
+	int rc = read_number(exchange, "wait", PROTOCOL_WAIT_MAX_MS, ret_wait_ms, err);
+
+	return rc ? rc : read_number(exchange, "revision", UINT32_MAX, ret_revision, err);
+}
+
+static void finish_put(void *ctx, struct http_exchange *exchange, int code, const struct err *err)
+{
+	struct api *api = ctx;
+	struct agent *agent = model_agent(&api->state->model, exchange->segments[1]);
+	long wait_ms = -1, revision = -1;
+
+	if (code || !agent) {
+		// without an agent: another request of this turn was its goodbye
+		if (code)
+			api_fail(exchange, code, err);
+		else
+			api_not_found(exchange, "agent", exchange->segments[1]);
+		return;
+	}
+	// an older request of the same node is over: its answer would not be read
+	api_agent_changed(api, agent);
+	read_wait(exchange, &wait_ms, &revision, NULL);
+	if (wait_ms > 0 && revision == (long)agent->revision && hold(api, agent, exchange, wait_ms) == 0)
+		return;
+	answer(api, agent, exchange);
+}
+
 void api_agent_put(void *ctx, struct http_exchange *exchange)
 {
 	struct api *api = ctx;
@@ -127,28 +156,21 @@ void api_agent_put(void *ctx, struct http_exchange *exchange)
 	struct protocol_report report = { 0 };
 	struct agent *agent = NULL;
 	struct err err = { 0 };
-	long wait_ms = -1, revision = -1;
+	long wait_ms, revision;
 
 	if (!body)
 		return;
-	int rc = read_number(exchange, "wait", PROTOCOL_WAIT_MAX_MS, &wait_ms, &err);
-	if (!rc)
-		rc = read_number(exchange, "revision", UINT32_MAX, &revision, &err);
+	int rc = read_wait(exchange, &wait_ms, &revision, &err);
 	if (!rc)
 		rc = protocol_report_from_json(body, &report, &err);
 	json_decref(body);
 	if (!rc)
 		rc = state_report(api->state, node, &report, &agent, &err);
 	protocol_report_clear(&report);
-	if (rc) {
+	if (rc)
 		api_fail(exchange, rc, &err);
-		return;
-	}
-	// an older request of the same node is over: its answer would not be read
-	api_agent_changed(api, agent);
-	if (wait_ms > 0 && revision == (long)agent->revision && hold(api, agent, exchange, wait_ms) == 0)
-		return;
-	answer(api, agent, exchange);
+	else
+		http_defer(exchange, finish_put);
 }
 
 static json_t *agent_json(const struct agent *agent)
@@ -194,6 +216,15 @@ void api_agent_get(void *ctx, struct http_exchange *exchange)
 		http_answer(exchange, 200, agent_json(agent));
 }
 
+static void finish_delete(void *ctx, struct http_exchange *exchange, int code, const struct err *err)
+{
+	(void)ctx;
+	if (code)
+		api_fail(exchange, code, err);
+	else
+		http_answer(exchange, 200, json_object());
+}
+
 void api_agent_delete(void *ctx, struct http_exchange *exchange)
 {
 	struct api *api = ctx;
@@ -213,5 +244,5 @@ void api_agent_delete(void *ctx, struct http_exchange *exchange)
 	if (rc)
 		api_fail(exchange, rc, &err);
 	else
-		http_answer(exchange, 200, json_object());
+		http_defer(exchange, finish_delete);
 }

@@ -1,105 +1,195 @@
 // SPDX-License-Identifier: Apache-2.0
-// GET /metrics: Prometheus text exposition format 0.0.4. One table row a metric; each is one walk over all backends.
+// GET /metrics: Prometheus text exposition format 0.0.4. One table row a metric. The format wants all lines of one
+// metric together, so the first walk over the backends keeps what was counted, for the others; all of it goes out piece
+// by piece between other requests.
 #include "director/api.h"
 
 #include "shared/util.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static uint64_t up(const struct backend *backend, const struct ipvs_dest *dest)
-{
-	(void)dest;
-	return desired_status(backend) == STATUS_UP;
-}
-
-static uint64_t weight(const struct backend *backend, const struct ipvs_dest *dest)
-{
-	(void)dest;
-	return desired_weight(backend);
-}
-
-// The kernel's 32-bit gauges and 64-bit counters of a destination.
-#define READER(name, member)                                                              \
-	static uint64_t name(const struct backend *backend, const struct ipvs_dest *dest) \
-	{                                                                                 \
-		(void)backend;                                                            \
-		return dest->member;                                                      \
-	}
-READER(active, active)
-READER(inactive, inactive)
-READER(connections, stats.connections)
-READER(in_packets, stats.in_packets)
-READER(out_packets, stats.out_packets)
-READER(bytes_in, stats.in_bytes)
-READER(bytes_out, stats.out_bytes)
+struct sample {
+	size_t label; // where its labels stand in walk->labels
+	uint64_t up, weight, active, inactive, connections, in_packets, out_packets, in_bytes, out_bytes;
+};
 
 static const struct {
 	const char *name, *type, *help;
-	uint64_t (*read)(const struct backend *backend, const struct ipvs_dest *dest);
+	size_t offset;
 } metrics[] = {
-	{ "brass_backend_up", "gauge", "1 when the backend may get connections", up },
-	{ "brass_backend_weight", "gauge", "effective weight", weight },
-	{ "brass_backend_active_connections", "gauge", "connections that IPVS takes for established", active },
-	{ "brass_backend_inactive_connections", "gauge", "other connection entries", inactive },
-	{ "brass_backend_connections_total", "counter", "connections scheduled", connections },
-	{ "brass_backend_in_packets_total", "counter", "packets from clients", in_packets },
-	{ "brass_backend_out_packets_total", "counter", "packets to clients (nat only)", out_packets },
-	{ "brass_backend_in_bytes_total", "counter", "bytes from clients", bytes_in },
-	{ "brass_backend_out_bytes_total", "counter", "bytes to clients (nat only)", bytes_out },
+	{ "brass_backend_up", "gauge", "1 when the backend may get connections", offsetof(struct sample, up) },
+	{ "brass_backend_weight", "gauge", "effective weight", offsetof(struct sample, weight) },
+	{ "brass_backend_active_connections", "gauge", "connections that IPVS takes for established",
+		offsetof(struct sample, active) },
+	{ "brass_backend_inactive_connections", "gauge", "other connection entries",
+		offsetof(struct sample, inactive) },
+	{ "brass_backend_connections_total", "counter", "connections scheduled", offsetof(struct sample, connections) },
+	{ "brass_backend_in_packets_total", "counter", "packets from clients", offsetof(struct sample, in_packets) },
+	{ "brass_backend_out_packets_total", "counter", "packets to clients (nat only)",
+		offsetof(struct sample, out_packets) },
+	{ "brass_backend_in_bytes_total", "counter", "bytes from clients", offsetof(struct sample, in_bytes) },
+	{ "brass_backend_out_bytes_total", "counter", "bytes to clients (nat only)",
+		offsetof(struct sample, out_bytes) },
 };
 
-static void write_metric(FILE *out, struct api *api, size_t which)
+struct walk {
+	struct api *api;
+	struct model_cursor cursor;   // of the first metric
+	const struct service *inside; // the one whose counters are at hand
+	struct ipvs_counted *counted;
+	size_t counted_count;
+	struct sample *samples;
+	size_t count, room;
+	struct out labels;   // each ends with a zero
+	size_t metric, next; // what comes next: this sample of this metric
+	bool begun, gathered;
+};
+
+static void walk_free(void *stream_ctx)
 {
-	fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", metrics[which].name, metrics[which].help, metrics[which].name,
-		metrics[which].type);
-	for (const struct service *s = api->state->model.services; s; s = s->hh.next) {
-		const struct ipvs_dest none = { 0 };
-		const struct ipvs_dest *dests;
-		struct ipvs_key key;
-		size_t count = 0;
+	struct walk *walk = stream_ctx;
 
-		desired_key(&s->options, &key);
-		// one dump of a service serves all metrics of this answer
-		reconcile_stats(api->state->reconcile, &key, API_STATS_AGE_MS, &dests, &count, NULL);
-		for (const struct backend *b = s->backends; b; b = b->hh.next) {
-			const struct ipvs_dest *dest = desired_find_dest(dests, count, b);
-
-			// names have no character that Prometheus would want escaped
-			fprintf(out, "%s{service=\"%s\",backend=\"%s\"} %" PRIu64 "\n", metrics[which].name, s->name,
-				b->name, metrics[which].read(b, dest ? dest : &none));
-		}
-	}
+	model_cursor_stop(&walk->cursor, &walk->api->state->model);
+	free(walk->counted);
+	free(walk->samples);
+	out_free(&walk->labels);
+	free(walk);
 }
 
-static void write_gauge(FILE *out, const char *name, const char *help, size_t value)
+static void write_head(struct out *out, const char *name, const char *type, const char *help)
 {
-	fprintf(out, "# HELP %s %s\n# TYPE %s gauge\n%s %zu\n", name, help, name, name, value);
+	out_format(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
-void api_metrics(void *ctx, struct http_exchange *exchange)
+static void write_gauge(struct out *out, const char *name, const char *help, size_t value)
 {
-	struct api *api = ctx;
-	const struct model *model = &api->state->model;
-	char *text = NULL;
-	size_t len = 0, lost = 0;
-	FILE *out = open_memstream(&text, &len);
+	write_head(out, name, "gauge", help);
+	out_format(out, "%s %zu\n", name, value);
+}
 
-	if (!out) {
-		const struct err err = { .text = "out of memory" };
+static void write_totals(struct out *out, const struct model *model)
+{
+	size_t lost = 0;
 
-		http_answer_error(exchange, 500, &err);
-		return;
-	}
 	for (const struct agent *a = model->agents; a; a = a->hh.next)
 		lost += a->lost;
 	write_gauge(out, "brass_services", "virtual services", HASH_COUNT(model->services));
 	write_gauge(out, "brass_agents", "registered agents", HASH_COUNT(model->agents));
 	write_gauge(out, "brass_agents_lost", "agents whose lease ran out", lost);
-	for (size_t i = 0; i < ARRAY_SIZE(metrics); i++)
-		write_metric(out, api, i);
-	fclose(out);
-	http_answer_text(exchange, 200, "text/plain; version=0.0.4; charset=utf-8", text, len);
+}
+
+static void write_sample(struct walk *walk, struct out *out, const struct sample *sample)
+{
+	const char *value = (const char *)sample + metrics[walk->metric].offset;
+
+	out_text(out, metrics[walk->metric].name);
+	out_text(out, walk->labels.text + sample->label);
+	out_digits(out, *(const uint64_t *)(const void *)value);
+	out_bytes(out, "\n", 1);
+}
+
+static struct sample *take(struct walk *walk, const struct backend *backend)
+{
+	static const struct ipvs_counted none;
+	const struct ipvs_counted *c = reconcile_find(walk->counted, walk->counted_count, backend);
+
+	if (walk->count == walk->room) {
+		size_t room = walk->room ? 2 * walk->room : 64;
+		struct sample *samples = reallocarray(walk->samples, room, sizeof(*samples));
+
+		if (!samples)
+			return NULL;
+		walk->samples = samples;
+		walk->room = room;
+	}
+	if (!c)
+		c = &none;
+	struct sample *sample = &walk->samples[walk->count++];
+	*sample = (struct sample) { walk->labels.len, desired_status(backend) == STATUS_UP, desired_weight(backend),
+		c->active, c->inactive, c->stats.connections, c->stats.in_packets, c->stats.out_packets,
+		c->stats.in_bytes, c->stats.out_bytes };
+	// names have no character that Prometheus would want escaped
+	out_format(&walk->labels, "{service=\"%s\",backend=\"%s\"} ", backend->service->name, backend->name);
+	out_bytes(&walk->labels, "", 1);
+	return walk->labels.failed ? NULL : sample;
+}
+
+// The next backend of the walk: counted, kept, and written as a sample of the first metric.
+static void gather(struct walk *walk, struct out *out)
+{
+	const struct service *service = walk->cursor.service;
+	struct backend *backend = walk->cursor.backend;
+
+	if (!service) {
+		walk->gathered = true;
+		walk->metric++;
+		return;
+	}
+	if (walk->inside != service) {
+		free(walk->counted);
+		walk->counted = NULL;
+		walk->counted_count = 0;
+		reconcile_read_stats(
+			walk->api->state->reconcile, &service->key, &walk->counted, &walk->counted_count, NULL);
+		walk->inside = service;
+	}
+	if (!backend) {
+		model_cursor_advance(&walk->cursor);
+		walk->inside = NULL;
+		return;
+	}
+	walk->cursor.backend = backend->next;
+	const struct sample *sample = take(walk, backend);
+	if (sample)
+		write_sample(walk, out, sample);
+	else
+		out->failed = true;
+}
+
+static void repeat(struct walk *walk, struct out *out)
+{
+	if (!walk->next)
+		write_head(out, metrics[walk->metric].name, metrics[walk->metric].type, metrics[walk->metric].help);
+	if (walk->next < walk->count)
+		write_sample(walk, out, &walk->samples[walk->next++]);
+	if (walk->next == walk->count) {
+		walk->metric++;
+		walk->next = 0;
+	}
+}
+
+static bool walk_next(void *stream_ctx, struct out *out)
+{
+	struct walk *walk = stream_ctx;
+
+	if (!walk->begun) {
+		write_totals(out, &walk->api->state->model);
+		write_head(out, metrics[0].name, metrics[0].type, metrics[0].help);
+		walk->begun = true;
+	}
+	while (walk->metric < ARRAY_SIZE(metrics) && out->len < HTTP_PIECE && !out->failed) {
+		if (!walk->gathered)
+			gather(walk, out);
+		else
+			repeat(walk, out);
+	}
+	return walk->metric < ARRAY_SIZE(metrics) && !out->failed;
+}
+
+void api_metrics(void *ctx, struct http_exchange *exchange)
+{
+	struct api *api = ctx;
+	struct walk *walk = calloc(1, sizeof(*walk));
+
+	if (!walk) {
+		const struct err err = { .text = "out of memory" };
+
+		http_answer_error(exchange, 500, &err);
+		return;
+	}
+	walk->api = api;
+	model_cursor_start(&walk->cursor, &api->state->model);
+	http_answer_stream(exchange,
+		&(struct http_stream) { "text/plain; version=0.0.4; charset=utf-8", walk_next, walk_free, walk });
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// /service and /service/<vs> and /service/<vs>/<rs>: GORB's routes, shapes and codes.
+// /service and /service/<vs> and /service/<vs>/<rs>: GORB's routes, shapes and codes, and what a change of them may ask
+// for besides: ?move=1, ?drain=30s.
 #include "director/api.h"
 
 #include "shared/clock.h"
@@ -9,108 +10,330 @@
 #include <stdlib.h>
 #include <string.h>
 
-static json_t *stats_json(const struct ipvs_stats *s)
+#define WAIT_DEFAULT_MS 30000 // of a move
+#define WAIT_MAX_MS 86400000
+
+// --- printing ---
+
+static void write_stats(struct out *out, const struct ipvs_stats *s)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "connections",
-		(json_int_t)s->connections, "in_packets", (json_int_t)s->in_packets, "out_packets",
-		(json_int_t)s->out_packets, "in_bytes", (json_int_t)s->in_bytes, "out_bytes", (json_int_t)s->out_bytes,
-		"connections_rate", (json_int_t)s->connections_rate, "in_packets_rate", (json_int_t)s->in_packets_rate,
-		"out_packets_rate", (json_int_t)s->out_packets_rate, "in_bytes_rate", (json_int_t)s->in_bytes_rate,
-		"out_bytes_rate", (json_int_t)s->out_bytes_rate);
+	const struct {
+		const char *name;
+		uint64_t value;
+	} rows[] = {
+		{ "connections", s->connections },
+		{ "in_packets", s->in_packets },
+		{ "out_packets", s->out_packets },
+		{ "in_bytes", s->in_bytes },
+		{ "out_bytes", s->out_bytes },
+		{ "connections_rate", s->connections_rate },
+		{ "in_packets_rate", s->in_packets_rate },
+		{ "out_packets_rate", s->out_packets_rate },
+		{ "in_bytes_rate", s->in_bytes_rate },
+		{ "out_bytes_rate", s->out_bytes_rate },
+	};
+
+	out_open(out, '{');
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		out_key(out, rows[i].name);
+		out_uint(out, rows[i].value);
+	}
+	out_close(out, '{');
 }
 
-// What the kernel counts for one service, read once for all of its backends.
-struct counters {
-	const struct ipvs_dest *dests; // sorted
+static void write_options(struct out *out, const struct backend *backend)
+{
+	struct backend_options options;
+
+	model_backend_options(backend, &options);
+	if (backend->agent && backend->service->pulse)
+		options.pulse = backend->service->pulse->spec;
+	else if (backend->agent)
+		options.pulse = ((const struct service_options *)service_fields.defaults)->pulse;
+	out_key(out, "options");
+	field_write(&backend_fields, &options, FIELD_ALL, out);
+}
+
+static void write_metrics(struct out *out, const struct backend *backend, enum backend_status status)
+{
+	msec_t since_ms = backend->health ? backend->health->since_ms : 0;
+
+	out_key(out, "metrics"); // GORB's
+	out_open(out, '{');
+	out_key(out, "status");
+	out_string(out, status == STATUS_UP ? "Up" : "Down");
+	out_key(out, "health");
+	out_real(out, health_ratio(backend->health));
+	out_key(out, "uptime");
+	out_int(out, status == STATUS_UP && since_ms ? (clock_now_ms() - since_ms) / 1000 : 0);
+	out_close(out, '{');
+}
+
+static void write_drain(struct out *out, const struct drain *drain)
+{
+	msec_t left = drain->deadline_ms - clock_now_ms();
+	char text[CLOCK_DURATION_MAX];
+
+	out_key(out, "drain");
+	out_open(out, '{');
+	out_key(out, "active");
+	out_uint(out, drain->active);
+	out_key(out, "left");
+	out_string(out, clock_format_duration(left < 0 ? 0 : (left + 999) / 1000 * 1000, text));
+	out_close(out, '{');
+}
+
+static void write_max_packet(struct api *api, struct out *out, const struct backend *backend)
+{
+	uint32_t size = 0;
+
+	if (state_max_packet(api->state, backend, &size))
+		return;
+	out_key(out, "max_packet");
+	out_uint(out, size);
+}
+
+static void write_backend(struct api *api, struct out *out, const struct backend *backend,
+	const struct ipvs_counted *counted, size_t count)
+{
+	static const struct ipvs_counted none;
+	const enum backend_status status = desired_status(backend);
+	const char *reason = desired_reason(backend);
+	const struct ipvs_counted *found = reconcile_find(counted, count, backend);
+
+	if (!found)
+		found = &none;
+	out_open(out, '{');
+	write_options(out, backend);
+	out_key(out, "origin");
+	out_string(out, backend->agent ? "agent" : "api");
+	out_key(out, "effective_weight");
+	out_uint(out, desired_weight(backend));
+	out_key(out, "status");
+	out_string(out, field_choice_name(backend_status_choices, status));
+	write_metrics(out, backend, status);
+	out_key(out, "active");
+	out_uint(out, found->active);
+	out_key(out, "inactive");
+	out_uint(out, found->inactive);
+	out_key(out, "stats");
+	write_stats(out, &found->stats);
+	write_max_packet(api, out, backend);
+	if (backend->drain)
+		write_drain(out, backend->drain);
+	if (backend->agent) {
+		out_key(out, "node");
+		out_string(out, backend->agent->node);
+	}
+	if (*reason) {
+		out_key(out, "reason");
+		out_string(out, reason);
+	}
+	out_close(out, '{');
+}
+
+static double service_health(const struct service *service)
+{
+	double health = 0;
+
+	for (const struct backend *b = service->backends; b; b = b->next)
+		health += desired_status(b) == STATUS_UP ? health_ratio(b->health) : 0;
+	// as GORB has it: a service without backends is healthy, albeit of no use
+	return service->backends ? health / service->backend_count : 1.0;
+}
+
+// What each version of a split has now: its share as declared, the weights of its backends together, and how many of
+// them take connections.
+static void write_split(struct out *out, const struct service *service)
+{
+	const struct split_options *split = service->split;
+
+	out_key(out, "split");
+	out_open(out, '{');
+	for (uint32_t i = 0; split && i < split->count; i++) {
+		uint64_t weight = 0, up = 0;
+
+		for (const struct backend *b = service->backends; b; b = b->next) {
+			const char *value = model_label(b, split->label);
+
+			if (!value || strcmp(value, split->shares[i].value) != 0)
+				continue;
+			weight += desired_weight(b);
+			up += desired_weight(b) > 0;
+		}
+		out_key(out, split->shares[i].value);
+		out_open(out, '{');
+		out_key(out, "share");
+		out_uint(out, split->shares[i].share);
+		out_key(out, "weight");
+		out_uint(out, weight);
+		out_key(out, "up");
+		out_uint(out, up);
+		if (!up && split->shares[i].share) {
+			out_key(out, "reason");
+			out_string(out, "no healthy backend: its share goes to the others");
+		}
+		out_close(out, '{');
+	}
+	out_close(out, '{');
+}
+
+static void open_service(struct out *out, const struct service *service)
+{
+	struct service_options options;
+
+	model_service_options(service, &options);
+	out_open(out, '{');
+	out_key(out, "options");
+	field_write(&service_fields, &options, FIELD_ALL, out);
+	out_key(out, "health");
+	out_real(out, service_health(service));
+	if (service->leaving) {
+		out_key(out, "leaving");
+		out_bool(out, true);
+	}
+	if (service->split)
+		write_split(out, service);
+	out_key(out, "backends");
+}
+
+static void close_service(struct api *api, struct out *out, const struct service *service)
+{
+	struct ipvs_stats stats;
+
+	reconcile_service_stats(api->state->reconcile, &service->key, &stats);
+	out_key(out, "stats");
+	write_stats(out, &stats);
+	out_close(out, '{');
+}
+
+static void write_names(struct out *out, const struct service *service)
+{
+	out_open(out, '[');
+	for (const struct backend *b = service->backends; b; b = b->next)
+		out_string(out, b->name);
+	out_close(out, '[');
+}
+
+// --- walks: answers made piece by piece ---
+
+struct walk {
+	struct api *api;
+	struct model_cursor cursor;
+	bool expand, begun;
+	bool single;                  // one service only, without its name
+	const struct service *inside; // the service that is open in the text; NULL: none
+	struct ipvs_counted *counted; // its
 	size_t count;
 };
 
-static struct counters read_counters(struct api *api, const struct service *service)
+static void leave_service(struct walk *walk)
 {
-	struct counters counters = { 0 };
-	struct ipvs_key key;
+	free(walk->counted);
+	walk->counted = NULL;
+	walk->count = 0;
+	walk->inside = NULL;
+}
 
-	desired_key(&service->options, &key);
+static void walk_free(void *stream_ctx)
+{
+	struct walk *walk = stream_ctx;
+
+	model_cursor_stop(&walk->cursor, &walk->api->state->model);
+	leave_service(walk);
+	free(walk);
+}
+
+static void enter_service(struct walk *walk, struct out *out)
+{
+	const struct service *service = walk->cursor.service;
+
+	if (!walk->single)
+		out_key(out, service->name);
+	open_service(out, service);
+	out_open(out, '{');
 	// without an answer of the kernel the rest is still worth showing
-	reconcile_stats(api->state->reconcile, &key, 0, &counters.dests, &counters.count, NULL);
-	return counters;
+	reconcile_read_stats(walk->api->state->reconcile, &service->key, &walk->counted, &walk->count, NULL);
+	walk->inside = service;
 }
 
-static json_t *backend_json(const struct backend *backend, struct counters counters)
+static void step(struct walk *walk, struct out *out)
 {
-	enum backend_status status = desired_status(backend);
-	const char *reason = desired_reason(backend);
-	struct ipvs_dest want, none = { 0 };
-	const struct ipvs_dest *dest = desired_find_dest(counters.dests, counters.count, backend);
-	msec_t uptime_ms = 0;
+	struct backend *backend = walk->cursor.backend;
 
-	desired_dest(backend, &want);
-	if (!dest)
-		dest = &none;
-	if (status == STATUS_UP && backend->health.since_ms)
-		uptime_ms = clock_now_ms() - backend->health.since_ms;
-	json_t *options = field_print(&backend_fields, &backend->options);
-
-	if (backend->agent && options)
-		json_object_set_new(options, "pulse", field_print(&check_fields, &backend->service->options.pulse));
-	json_t *json = json_pack("{s:o, s:s, s:I, s:s, s:{s:s, s:f, s:I}, s:I, s:I, s:o}", "options", options, "origin",
-		backend->agent ? "agent" : "api", "effective_weight", (json_int_t)want.weight, "status",
-		field_choice_name(backend_status_choices, status), "metrics", "status",
-		status == STATUS_UP ? "Up" : "Down", "health", health_ratio(&backend->health), "uptime",
-		(json_int_t)(uptime_ms / 1000), "active", (json_int_t)dest->active, "inactive",
-		(json_int_t)dest->inactive, "stats", stats_json(&dest->stats));
-
-	if (json && backend->agent)
-		json_object_set_new(json, "node", json_string(backend->agent->node));
-	if (json && *reason)
-		json_object_set_new(json, "reason", json_string(reason));
-	return json;
-}
-
-static json_t *service_json(struct api *api, const struct service *service, bool expand)
-{
-	struct ipvs_stats stats = { 0 };
-	struct ipvs_key key;
-	double health = 0;
-	json_t *backends = expand ? json_object() : json_array();
-	struct counters counters = expand ? read_counters(api, service) : (struct counters) { 0 };
-
-	for (const struct backend *b = service->backends; b; b = b->hh.next) {
-		health += desired_status(b) == STATUS_UP ? health_ratio(&b->health) : 0;
-		if (expand)
-			json_object_set_new(backends, b->name, backend_json(b, counters));
-		else
-			json_array_append_new(backends, json_string(b->name));
+	if (!walk->expand) {
+		out_string(out, walk->cursor.service->name);
+		model_cursor_advance(&walk->cursor);
+	} else if (!walk->inside) {
+		enter_service(walk, out);
+	} else if (backend) {
+		out_key(out, backend->name);
+		write_backend(walk->api, out, backend, walk->counted, walk->count);
+		walk->cursor.backend = backend->next;
+	} else {
+		out_close(out, '{');
+		close_service(walk->api, out, walk->inside);
+		leave_service(walk);
+		model_cursor_advance(&walk->cursor);
 	}
-	// as GORB has it: a service without backends is healthy, albeit of no use
-	health = service->backends ? health / HASH_COUNT(service->backends) : 1.0;
-	desired_key(&service->options, &key);
-	reconcile_service_stats(api->state->reconcile, &key, &stats);
-	return json_pack("{s:o, s:f, s:o, s:o}", "options", field_print(&service_fields, &service->options), "health",
-		health, "backends", backends, "stats", stats_json(&stats));
 }
 
-static bool wants_expand(const struct http_exchange *exchange)
+static bool walk_next(void *stream_ctx, struct out *out)
 {
-	const char *value = http_query(exchange, "expand");
+	struct walk *walk = stream_ctx;
+	const char bracket = walk->expand ? '{' : '[';
+
+	if (!walk->begun && !walk->single)
+		out_open(out, bracket);
+	// the service that we were in was removed meanwhile, and the cursor has gone on
+	if (walk->inside && walk->inside != walk->cursor.service) {
+		out_close(out, '{');
+		out_close(out, '{');
+		leave_service(walk);
+	}
+	while (walk->cursor.service && out->len < HTTP_PIECE && !(walk->single && walk->begun && !walk->inside)) {
+		step(walk, out);
+		walk->begun = true;
+	}
+	if (walk->cursor.service && !(walk->single && !walk->inside))
+		return true;
+	if (!walk->single)
+		out_close(out, bracket);
+	out_bytes(out, "\n", 1);
+	return false;
+}
+
+static void answer_walk(struct api *api, struct http_exchange *exchange, struct service *only, bool expand)
+{
+	struct walk *walk = calloc(1, sizeof(*walk));
+	const struct err err = { .text = "out of memory" };
+
+	if (!walk) {
+		http_answer_error(exchange, 500, &err);
+		return;
+	}
+	walk->api = api;
+	walk->expand = expand;
+	walk->single = only;
+	model_cursor_start(&walk->cursor, &api->state->model);
+	if (only)
+		model_cursor_to(&walk->cursor, only);
+	http_answer_stream(exchange, &(struct http_stream) { "application/json", walk_next, walk_free, walk });
+}
+
+static bool wants(const struct http_exchange *exchange, const char *name)
+{
+	const char *value = http_query(exchange, name);
 
 	return value && strcmp(value, "0") != 0;
 }
 
 void api_service_list(void *ctx, struct http_exchange *exchange)
 {
-	struct api *api = ctx;
-	bool expand = wants_expand(exchange);
-	json_t *json = expand ? json_object() : json_array();
-
-	for (const struct service *s = api->state->model.services; s; s = s->hh.next) {
-		if (expand)
-			json_object_set_new(json, s->name, service_json(api, s, true));
-		else
-			json_array_append_new(json, json_string(s->name));
-	}
-	http_answer(exchange, 200, json);
+	answer_walk(ctx, exchange, NULL, wants(exchange, "expand"));
 }
+
+// --- one object ---
 
 // The service of the path; answers and returns NULL when there is none.
 static struct service *find_service(struct api *api, struct http_exchange *exchange)
@@ -134,14 +357,72 @@ static struct backend *find_backend(struct api *api, struct http_exchange *excha
 	return backend;
 }
 
-// The end of every change: the error, or the object as it is now. Always 200, as in GORB, whose own client takes 201
-// for a failure.
-static void answer_change(struct http_exchange *exchange, int code, const struct err *err, json_t *json)
+static void answer_service(struct api *api, struct http_exchange *exchange, const struct service *service)
+{
+	struct out out = { .indented = true };
+
+	open_service(&out, service);
+	write_names(&out, service);
+	close_service(api, &out, service);
+	http_answer_out(exchange, 200, &out);
+}
+
+static void answer_backend(struct api *api, struct http_exchange *exchange, const struct backend *backend)
+{
+	struct out out = { .indented = true };
+	const struct ipvs_counted *counted;
+	size_t count;
+
+	reconcile_stats(api->state->reconcile, &backend->service->key, API_STATS_AGE_MS, &counted, &count, NULL);
+	write_backend(api, &out, backend, counted, count);
+	http_answer_out(exchange, 200, &out);
+}
+
+void api_service_get(void *ctx, struct http_exchange *exchange)
+{
+	struct service *service = find_service(ctx, exchange);
+
+	if (service && wants(exchange, "expand"))
+		answer_walk(ctx, exchange, service, true);
+	else if (service)
+		answer_service(ctx, exchange, service);
+}
+
+void api_backend_get(void *ctx, struct http_exchange *exchange)
+{
+	struct backend *backend = find_backend(ctx, exchange);
+
+	if (backend)
+		answer_backend(ctx, exchange, backend);
+}
+
+// --- changes: staged here, answered when the turn has ended ---
+
+// The end of every change: the error, or the object as it is now ({} when it is gone). Always 200, as in GORB, whose
+// own client takes 201 for a failure.
+static void finish(void *ctx, struct http_exchange *exchange, int code, const struct err *err)
+{
+	struct api *api = ctx;
+	struct service *service = model_service(&api->state->model, exchange->segments[1]);
+	struct backend *backend =
+		service && exchange->segment_count > 2 ? model_backend(service, exchange->segments[2]) : NULL;
+
+	if (code)
+		api_fail(exchange, code, err);
+	else if (backend)
+		answer_backend(api, exchange, backend);
+	else if (service && exchange->segment_count == 2)
+		answer_service(api, exchange, service);
+	else
+		http_answer(exchange, 200, json_object());
+}
+
+static void end(struct http_exchange *exchange, int code, const struct err *err)
 {
 	if (code)
 		api_fail(exchange, code, err);
 	else
-		http_answer(exchange, 200, json);
+		http_defer(exchange, finish);
 }
 
 // GORB's clients are Go programs that send every field of their struct: "" and null, and with them weight 0, stand for
@@ -167,12 +448,20 @@ static void drop_zero_values(json_t *body)
 		json_object_del(body, "weight");
 }
 
-void api_service_get(void *ctx, struct http_exchange *exchange)
-{
-	struct service *service = find_service(ctx, exchange);
+#define WAIT_CANCEL (-2)
 
-	if (service)
-		http_answer(exchange, 200, service_json(ctx, service, wants_expand(exchange)));
+// ?drain=30s: how long connections may go on; *ret_ms is -1 when it was not asked for, WAIT_CANCEL for ?drain=cancel.
+static int read_wait(const struct http_exchange *exchange, msec_t *ret_ms, struct err *err)
+{
+	const char *text = http_query(exchange, "drain");
+
+	*ret_ms = -1;
+	if (text && strcmp(text, "cancel") == 0)
+		*ret_ms = WAIT_CANCEL;
+	else if (text && (clock_parse_duration(text, ret_ms) || *ret_ms > WAIT_MAX_MS))
+		return err_set(err, -EINVAL, "drain",
+			"found \"%.40s\", allowed is a time up to 1d, such as 30s or 5m, or cancel", text);
+	return 0;
 }
 
 void api_service_put(void *ctx, struct http_exchange *exchange)
@@ -190,8 +479,7 @@ void api_service_put(void *ctx, struct http_exchange *exchange)
 	json_decref(body);
 	if (!rc)
 		rc = state_put_service(api->state, name, &options, &err);
-	answer_change(
-		exchange, rc, &err, rc ? NULL : service_json(api, model_service(&api->state->model, name), false));
+	end(exchange, rc, &err);
 }
 
 void api_service_patch(void *ctx, struct http_exchange *exchange)
@@ -199,16 +487,22 @@ void api_service_patch(void *ctx, struct http_exchange *exchange)
 	struct api *api = ctx;
 	struct service *service = find_service(api, exchange);
 	json_t *body = service ? api_body(exchange) : NULL;
+	struct service_options options;
 	struct err err = { 0 };
+	msec_t wait_ms;
 
 	if (!body)
 		return;
-	struct service_options options = service->options;
+	model_service_options(service, &options);
 	int rc = field_patch(&service_fields, body, &options, &err);
 	json_decref(body);
 	if (!rc)
+		rc = read_wait(exchange, &wait_ms, &err);
+	if (!rc && wants(exchange, "move"))
+		rc = state_move_service(api->state, service, &options, wait_ms < 0 ? WAIT_DEFAULT_MS : wait_ms, &err);
+	else if (!rc)
 		rc = state_set_service(api->state, service, &options, &err);
-	answer_change(exchange, rc, &err, rc ? NULL : service_json(api, service, false));
+	end(exchange, rc, &err);
 }
 
 void api_service_delete(void *ctx, struct http_exchange *exchange)
@@ -216,19 +510,18 @@ void api_service_delete(void *ctx, struct http_exchange *exchange)
 	struct api *api = ctx;
 	struct service *service = find_service(api, exchange);
 	struct err err = { 0 };
+	msec_t wait_ms;
 
 	if (!service)
 		return;
-	int rc = state_delete_service(api->state, service, &err);
-	answer_change(exchange, rc, &err, json_object());
-}
-
-void api_backend_get(void *ctx, struct http_exchange *exchange)
-{
-	struct backend *backend = find_backend(ctx, exchange);
-
-	if (backend)
-		http_answer(exchange, 200, backend_json(backend, read_counters(ctx, backend->service)));
+	int rc = read_wait(exchange, &wait_ms, &err);
+	if (!rc && wait_ms == WAIT_CANCEL)
+		rc = state_undrain_service(api->state, service, &err);
+	else if (!rc && wait_ms > 0)
+		rc = state_drain_service(api->state, service, wait_ms, &err);
+	else if (!rc)
+		rc = state_delete_service(api->state, service, &err);
+	end(exchange, rc, &err);
 }
 
 void api_backend_put(void *ctx, struct http_exchange *exchange)
@@ -247,8 +540,7 @@ void api_backend_put(void *ctx, struct http_exchange *exchange)
 	json_decref(body);
 	if (!rc)
 		rc = state_put_backend(api->state, service, name, &options, &err);
-	answer_change(
-		exchange, rc, &err, rc ? NULL : backend_json(model_backend(service, name), (struct counters) { 0 }));
+	end(exchange, rc, &err);
 }
 
 void api_backend_patch(void *ctx, struct http_exchange *exchange)
@@ -256,16 +548,22 @@ void api_backend_patch(void *ctx, struct http_exchange *exchange)
 	struct api *api = ctx;
 	struct backend *backend = find_backend(api, exchange);
 	json_t *body = backend ? api_body(exchange) : NULL;
+	struct backend_options options;
 	struct err err = { 0 };
+	msec_t wait_ms;
 
 	if (!body)
 		return;
-	struct backend_options options = backend->options;
+	model_backend_options(backend, &options);
 	int rc = field_patch(&backend_fields, body, &options, &err);
 	json_decref(body);
 	if (!rc)
+		rc = read_wait(exchange, &wait_ms, &err);
+	if (!rc && wants(exchange, "move"))
+		rc = state_move_backend(api->state, backend, &options, wait_ms < 0 ? WAIT_DEFAULT_MS : wait_ms, &err);
+	else if (!rc)
 		rc = state_set_backend(api->state, backend, &options, &err);
-	answer_change(exchange, rc, &err, rc ? NULL : backend_json(backend, read_counters(api, backend->service)));
+	end(exchange, rc, &err);
 }
 
 void api_backend_delete(void *ctx, struct http_exchange *exchange)
@@ -273,9 +571,16 @@ void api_backend_delete(void *ctx, struct http_exchange *exchange)
 	struct api *api = ctx;
 	struct backend *backend = find_backend(api, exchange);
 	struct err err = { 0 };
+	msec_t wait_ms;
 
 	if (!backend)
 		return;
-	int rc = state_delete_backend(api->state, backend, &err);
-	answer_change(exchange, rc, &err, json_object());
+	int rc = read_wait(exchange, &wait_ms, &err);
+	if (!rc && wait_ms == WAIT_CANCEL)
+		rc = state_undrain_backend(api->state, backend, &err);
+	else if (!rc && wait_ms > 0)
+		rc = state_drain_backend(api->state, backend, wait_ms, &err);
+	else if (!rc)
+		rc = state_delete_backend(api->state, backend, &err);
+	end(exchange, rc, &err);
 }

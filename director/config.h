@@ -26,7 +26,8 @@ struct config {
 	char vip_device[16];
 	msec_t resync_ms;
 	msec_t reap_ms;
-	uint32_t body_max;
+	uint32_t body_max, config_max;
+	bool take_all;
 	bool flush_on_exit;
 	int log_level;
 };

@@ -3,6 +3,7 @@
 
 #include "shared/util.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/ip_vs.h>
 #include <stdlib.h>
@@ -33,46 +34,62 @@ enum backend_status desired_status(const struct backend *backend)
 			break;
 		}
 	}
-	return backend->health.down ? STATUS_DOWN : STATUS_UP;
+	if (backend->drain)
+		return STATUS_DRAIN;
+	return model_is_down(backend) ? STATUS_DOWN : STATUS_UP;
 }
 
 const char *desired_reason(const struct backend *backend)
 {
+	const char *said = backend->agent_reason ? backend->agent_reason : "";
+
 	switch (desired_status(backend)) {
 	case STATUS_LOST:
 		return "the agent is silent";
 	case STATUS_SETUP:
+		return said;
 	case STATUS_DRAIN:
-		return backend->agent_reason;
+		return backend->drain ? "it is leaving" : said;
 	case STATUS_DOWN:
-		return backend->health.down ? backend->health.reason : backend->agent_reason;
+		return model_is_down(backend) ? backend->health->reason : said;
 	case STATUS_UP:
 		break;
 	}
 	return "";
 }
 
-uint32_t desired_weight(const struct backend *backend)
+void desired_split(struct service *service)
 {
-	return desired_status(backend) == STATUS_UP ? backend->options.weight : 0;
+	(void)service;
 }
 
-void desired_key(const struct service_options *options, struct ipvs_key *ret)
+uint32_t desired_weight(const struct backend *backend)
 {
-	*ret = (struct ipvs_key) { .vip = { options->host, options->port }, .protocol = options->protocol };
+	if (desired_status(backend) != STATUS_UP)
+		return 0;
+	return backend->service->split ? backend->split_weight : backend->options.weight;
+}
+
+// The kernel's form of a prefix length: a mask in network order for IPv4, the length itself for IPv6.
+static uint32_t netmask(int family, uint32_t prefix)
+{
+	if (family == AF_INET6)
+		return prefix ? prefix : 128;
+	return prefix ? htonl(UINT32_MAX << (32 - prefix)) : UINT32_MAX;
 }
 
 void desired_service(const struct service *service, struct ipvs_service *ret)
 {
-	const struct service_options *options = &service->options;
+	const struct service_core *options = &service->options;
 
 	*ret = (struct ipvs_service) {
+		.key = service->key,
 		.flags = options->flags,
 		.timeout_s = options->persistent_s,
-		.netmask = options->host.family == AF_INET6 ? 128 : UINT32_MAX,
+		.netmask = netmask(options->family, options->prefix),
 	};
-	desired_key(options, &ret->key);
 	memcpy(ret->scheduler, options->scheduler, sizeof(ret->scheduler));
+	memcpy(ret->engine, options->engine, sizeof(ret->engine));
 	if (options->persistent_s)
 		ret->flags |= IP_VS_SVC_F_PERSISTENT;
 	if (options->ops)
@@ -81,16 +98,32 @@ void desired_service(const struct service *service, struct ipvs_service *ret)
 
 void desired_dest(const struct backend *backend, struct ipvs_dest *ret)
 {
-	static const uint32_t forwards[] = {
-		[FORWARD_DR] = IP_VS_CONN_F_DROUTE,
-		[FORWARD_IPIP] = IP_VS_CONN_F_TUNNEL,
-		[FORWARD_NAT] = IP_VS_CONN_F_MASQ,
+	static const struct {
+		uint16_t forward;
+		uint8_t tunnel;
+	} methods[] = {
+		[FORWARD_DR] = { IP_VS_CONN_F_DROUTE, 0 },
+		[FORWARD_NAT] = { IP_VS_CONN_F_MASQ, 0 },
+		[FORWARD_IPIP] = { IP_VS_CONN_F_TUNNEL, IP_VS_CONN_F_TUNNEL_TYPE_IPIP },
+		[FORWARD_GUE] = { IP_VS_CONN_F_TUNNEL, IP_VS_CONN_F_TUNNEL_TYPE_GUE },
+		[FORWARD_GRE] = { IP_VS_CONN_F_TUNNEL, IP_VS_CONN_F_TUNNEL_TYPE_GRE },
 	};
+	static const uint16_t checksums[] = {
+		[CHECKSUM_OFF] = IP_VS_TUNNEL_ENCAP_FLAG_NOCSUM,
+		[CHECKSUM_ON] = IP_VS_TUNNEL_ENCAP_FLAG_CSUM,
+		[CHECKSUM_REMOTE] = IP_VS_TUNNEL_ENCAP_FLAG_REMCSUM,
+	};
+	const struct backend_core *options = &backend->options;
 
 	*ret = (struct ipvs_dest) {
-		.to = { backend->options.host, backend->options.port },
-		.forward = forwards[backend->options.method],
+		.to = backend->place.at,
+		.forward = methods[options->method].forward,
+		.tunnel_type = methods[options->method].tunnel,
+		.tunnel_port = options->tunnel.port,
+		.tunnel_flags = checksums[options->tunnel.checksum],
 		.weight = desired_weight(backend),
+		.upper = options->upper,
+		.lower = options->lower,
 	};
 }
 
@@ -101,23 +134,15 @@ static int by_endpoint(const void *a, const void *b)
 
 int desired_dests(const struct service *service, struct ipvs_dest **ret, size_t *ret_count)
 {
-	size_t count = HASH_COUNT(service->backends), i = 0;
+	size_t count = service->backend_count, i = 0;
 	struct ipvs_dest *dests = calloc(count ? count : 1, sizeof(*dests));
 
 	if (!dests)
 		return -ENOMEM;
-	for (const struct backend *b = service->backends; b; b = b->hh.next)
+	for (const struct backend *b = service->backends; b; b = b->next)
 		desired_dest(b, &dests[i++]);
 	sort_items(dests, count, sizeof(*dests), by_endpoint);
 	*ret = dests;
 	*ret_count = count;
 	return 0;
-}
-
-const struct ipvs_dest *desired_find_dest(const struct ipvs_dest *dests, size_t count, const struct backend *backend)
-{
-	struct ipvs_dest want;
-
-	desired_dest(backend, &want);
-	return count ? bsearch(&want, dests, count, sizeof(*dests), by_endpoint) : NULL;
 }

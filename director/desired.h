@@ -10,7 +10,7 @@
 enum backend_status {
 	STATUS_LOST,  // its agent is silent
 	STATUS_SETUP, // its agent is still setting the host up
-	STATUS_DRAIN, // its agent asked for no new connections
+	STATUS_DRAIN, // it is on its way out, or its agent asked for no new connections
 	STATUS_DOWN,  // its agent or its pulse says that it cannot serve
 	STATUS_UP,
 };
@@ -22,11 +22,12 @@ enum backend_status desired_status(const struct backend *backend);
 const char *desired_reason(const struct backend *backend);
 uint32_t desired_weight(const struct backend *backend);
 
-void desired_key(const struct service_options *options, struct ipvs_key *ret);
+// Works out the weights of a service with a split (backend->split_weight); to be called after anything about it
+// changed.
+void desired_split(struct service *service);
+
 void desired_service(const struct service *service, struct ipvs_service *ret);
 void desired_dest(const struct backend *backend, struct ipvs_dest *ret);
-// The backend's destination in a list sorted by ipvs_dest_cmp, NULL when it is not there.
-const struct ipvs_dest *desired_find_dest(const struct ipvs_dest *dests, size_t count, const struct backend *backend);
 // All destinations of a service, sorted by ipvs_dest_cmp, in a new array. 0 or -ENOMEM.
 int desired_dests(const struct service *service, struct ipvs_dest **ret, size_t *ret_count);
 

@@ -15,6 +15,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#define DRAIN_TICK_MS 1000
+
 struct director {
 	const struct config *config;
 	uv_loop_t loop;
@@ -27,8 +29,10 @@ struct director {
 	struct api api;
 	struct http_server *http;
 	uv_signal_t terminate, interrupt;
-	uv_timer_t lease, resync;
+	uv_timer_t lease, resync, drain;
+	uv_prepare_t turn;
 	msec_t lease_due_ms; // when the lease timer fires, -1: it is not set
+	int repairs;         // made by the verification under way
 };
 
 static void on_stop_signal(uv_signal_t *handle, int signal)
@@ -66,16 +70,45 @@ static void lease_due(void *ctx, msec_t due_ms)
 	uv_timer_start(&d->lease, on_lease, due_ms > now ? (uint64_t)(due_ms - now) : 0, 0);
 }
 
+// The verification goes in slices, with other work in between; the next one begins a whole interval after the end.
 static void on_resync(uv_timer_t *timer)
 {
 	struct director *d = timer->data;
 	struct err err = { 0 };
-	int changes = state_resync(&d->state, &err);
+	bool done = true;
+	int changes = state_verify(&d->state, &done, &err);
 
 	if (changes < 0)
 		log_error("resync: %s; the next one tries again", err.text);
-	else if (changes)
-		log_warning("resync: the kernel differed from what it should be: %d changes made", changes);
+	else
+		d->repairs += changes;
+	if (done && d->repairs)
+		log_warning("resync: the kernel differed from what it should be: %d changes made", d->repairs);
+	if (done)
+		d->repairs = 0;
+	uv_timer_start(timer, on_resync, done ? (uint64_t)d->config->resync_ms : 1, 0);
+}
+
+static void on_drain(uv_timer_t *timer)
+{
+	struct director *d = timer->data;
+
+	if (!state_drain_tick(&d->state))
+		uv_timer_stop(timer);
+}
+
+static void drain_due(void *ctx)
+{
+	struct director *d = ctx;
+
+	if (!uv_is_active((uv_handle_t *)&d->drain))
+		uv_timer_start(&d->drain, on_drain, DRAIN_TICK_MS, DRAIN_TICK_MS);
+}
+
+// Before the loop sleeps: what timers and checks have brought since, in one commit and one batch.
+static void on_turn(uv_prepare_t *prepare)
+{
+	state_settle_facts(&((struct director *)prepare->data)->state);
 }
 
 static void agent_changed(void *ctx, struct agent *agent)
@@ -140,6 +173,8 @@ static int open_api(struct director *d, struct err *err)
 		.routes = api_routes,
 		.route_count = api_route_count,
 		.ctx = &d->api,
+		.large_body_max = d->config->config_max,
+		.end_of_turn = api_end_of_turn,
 	};
 
 	d->api = (struct api) { .state = &d->state, .loop = &d->loop, .started_ms = clock_now_ms() };
@@ -162,23 +197,26 @@ static int load_state(struct director *d, struct err *err)
 		.vip = d->vip,
 		.health = d->health,
 		.reap_after_ms = d->config->reap_ms,
+		.take_all = d->config->take_all,
 		.first_revision = (uint32_t)(clock_wall_ms() / 1000),
 		.agent_changed = agent_changed,
 		.agent_gone = agent_gone,
 		.lease_due = lease_due,
+		.drain_due = drain_due,
 		.ctx = d,
 	};
 	rc = state_load(&d->state, err);
 	if (!rc && lease_next(&d->state.model) >= 0)
 		lease_due(d, lease_next(&d->state.model));
+	if (!rc && d->state.model.drains)
+		drain_due(d);
 	return rc;
 }
 
 static void start_timers(struct director *d)
 {
-	const uint64_t resync = (uint64_t)d->config->resync_ms;
-
-	uv_timer_start(&d->resync, on_resync, resync, resync);
+	uv_timer_start(&d->resync, on_resync, (uint64_t)d->config->resync_ms, 0);
+	uv_prepare_start(&d->turn, on_turn);
 	uv_signal_start(&d->terminate, on_stop_signal, SIGTERM);
 	uv_signal_start(&d->interrupt, on_stop_signal, SIGINT);
 }
@@ -188,9 +226,11 @@ static void init_handles(struct director *d)
 	uv_loop_init(&d->loop);
 	uv_timer_init(&d->loop, &d->lease);
 	uv_timer_init(&d->loop, &d->resync);
+	uv_timer_init(&d->loop, &d->drain);
+	uv_prepare_init(&d->loop, &d->turn);
 	uv_signal_init(&d->loop, &d->terminate);
 	uv_signal_init(&d->loop, &d->interrupt);
-	d->lease.data = d->resync.data = d->terminate.data = d->interrupt.data = d;
+	d->lease.data = d->resync.data = d->drain.data = d->turn.data = d->terminate.data = d->interrupt.data = d;
 	d->lease_due_ms = -1;
 }
 
@@ -206,8 +246,8 @@ static void stop(struct director *d)
 	reconcile_free(d->reconcile);
 	ipvs_free(d->ipvs);
 	store_free(d->store);
-	uv_handle_t *const own[] = { (uv_handle_t *)&d->lease, (uv_handle_t *)&d->resync, (uv_handle_t *)&d->terminate,
-		(uv_handle_t *)&d->interrupt };
+	uv_handle_t *const own[] = { (uv_handle_t *)&d->lease, (uv_handle_t *)&d->resync, (uv_handle_t *)&d->drain,
+		(uv_handle_t *)&d->turn, (uv_handle_t *)&d->terminate, (uv_handle_t *)&d->interrupt };
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
 		uv_close(own[i], NULL);
 	uv_run(&d->loop, UV_RUN_DEFAULT); // until every handle is closed

@@ -54,7 +54,7 @@ void health_free(struct health *health)
 
 double health_ratio(const struct backend_health *health)
 {
-	return health->filled ? (double)health->passed / health->filled : 1.0;
+	return health && health->filled ? (double)health->passed / health->filled : 1.0;
 }
 
 bool health_record(struct backend_health *health, bool passed, const char *reason, msec_t now_ms)
@@ -81,7 +81,7 @@ static void on_result(void *ctx, enum check_outcome outcome, const char *reason)
 	struct backend *backend = pulse->backend;
 
 	pulse->check = NULL;
-	if (!health_record(&backend->health, outcome == CHECK_PASS, reason, clock_now_ms()))
+	if (!health_record(backend->health, outcome == CHECK_PASS, reason, clock_now_ms()))
 		return;
 	log_write(outcome == CHECK_PASS ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "%s/%s: %s: %s", backend->service->name,
 		backend->name, outcome == CHECK_PASS ? "down -> up" : "up -> down", reason);
@@ -111,11 +111,11 @@ static void pulse_closed(uv_handle_t *handle)
 
 void health_forget(struct backend *backend)
 {
-	struct pulse *pulse = backend->pulse;
+	struct pulse *pulse = backend->watch;
 
 	if (!pulse)
 		return;
-	backend->pulse = NULL;
+	backend->watch = NULL;
 	check_cancel(pulse->check);
 	uv_close((uv_handle_t *)&pulse->timer, pulse_closed);
 }
@@ -123,23 +123,27 @@ void health_forget(struct backend *backend)
 int health_watch(struct health *health, struct backend *backend)
 {
 	const struct check_spec *spec = model_pulse(backend);
-	struct pulse *old = backend->pulse;
+	struct pulse *old = backend->watch;
 	char names[64];
 
-	if (old && field_diff(&check_fields, spec, &old->spec, names, sizeof(names)) == 0)
+	if (old && spec && field_diff(&check_fields, spec, &old->spec, names, sizeof(names)) == 0)
 		return 0;
 	health_forget(backend);
-	if (spec->kind == CHECK_NONE) {
-		backend->health = (struct backend_health) { 0 };
+	if (!spec) {
+		// without a pulse nobody would lift its last verdict
+		free(backend->health);
+		backend->health = NULL;
 		return 0;
 	}
 	struct pulse *pulse = calloc(1, sizeof(*pulse));
-	if (!pulse)
+	if (!pulse || !model_health(backend)) {
+		free(pulse);
 		return -ENOMEM;
+	}
 	pulse->health = health;
 	pulse->backend = backend;
 	pulse->spec = *spec;
-	backend->pulse = pulse;
+	backend->watch = pulse;
 	uv_timer_init(health->env.loop, &pulse->timer);
 	pulse->timer.data = pulse;
 	uv_timer_start(&pulse->timer, on_interval, 0, (uint64_t)spec->interval_ms);

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <utlist.h>
 
 #define CONNECTION_MEMORY 16384 // bytes; bounds the header
 
@@ -31,6 +32,15 @@ struct http_server {
 	uv_prepare_t prepare;
 	size_t open_handles;
 	bool closing;
+	struct request *deferred; // a list, in order of arrival
+	size_t deferred_count;
+};
+
+struct stream {
+	struct http_stream stream;
+	struct out out;
+	size_t taken; // bytes of out that are sent
+	bool over;
 };
 
 // One request, from its first line to its last byte.
@@ -42,17 +52,57 @@ struct request {
 	size_t room;
 	char path[1024];   // decoded, for exchange.path
 	char pieces[1024]; // the same, cut into segments
-	bool too_large, in_handler, held, suspended;
-	unsigned int status; // 0: no answer yet
+	size_t body_max;
+	bool too_large, handled, held, suspended;
+	bool deferred;
+	struct request *prev, *next; // in server->deferred
+	unsigned int status;         // 0: no answer yet
+	struct stream *stream;       // the answer, when it is one
 	char *answer;
 	size_t answer_len;
 	const char *content_type; // lives for ever
 	const char *allow;
 };
 
+static void undefer(struct request *request)
+{
+	struct http_server *server = request->listener->server;
+
+	if (!request->deferred)
+		return;
+	request->deferred = false;
+	DL_DELETE(server->deferred, request);
+	server->deferred_count--;
+}
+
+// All that was deferred is answered. MHD does not run meanwhile, so that every exchange is still there.
+static void end_turn(struct http_server *server)
+{
+	size_t count = server->deferred_count, n = 0;
+	_cleanup_free_ struct http_exchange **exchanges = calloc(count, sizeof(struct http_exchange *));
+	struct http_exchange *one;
+
+	if (!exchanges) { // one by one, then
+		one = &server->deferred->exchange;
+		undefer(server->deferred);
+		server->options.end_of_turn(server->options.ctx, &one, 1);
+		return;
+	}
+	while (server->deferred) {
+		exchanges[n++] = &server->deferred->exchange;
+		undefer(server->deferred);
+	}
+	server->options.end_of_turn(server->options.ctx, exchanges, n);
+}
+
 static void run(struct listener *listener)
 {
 	MHD_run(listener->mhd);
+	// a deferred request stays ready: MHD asks for its answer in the next run
+	while (listener->server->deferred) {
+		end_turn(listener->server);
+		MHD_run(listener->mhd);
+	}
 }
 
 static void run_all(struct http_server *server)
@@ -89,16 +139,57 @@ static void before_sleep(uv_prepare_t *prepare)
 		uv_timer_start(&server->timeout, on_timeout, soonest, 0);
 }
 
+static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t max)
+{
+	struct stream *stream = cls;
+
+	(void)pos;
+	if (stream->taken == stream->out.len) {
+		stream->taken = stream->out.len = 0;
+		while (!stream->over && !stream->out.len)
+			stream->over = !stream->stream.next(stream->stream.ctx, &stream->out);
+	}
+	if (stream->out.failed)
+		return MHD_CONTENT_READER_END_WITH_ERROR;
+	size_t n = stream->out.len - stream->taken;
+	if (!n)
+		return MHD_CONTENT_READER_END_OF_STREAM;
+	if (n > max)
+		n = max;
+	memcpy(buf, stream->out.text + stream->taken, n);
+	stream->taken += n;
+	return (ssize_t)n;
+}
+
+static void free_stream(void *cls)
+{
+	struct stream *stream = cls;
+
+	if (!stream)
+		return;
+	stream->stream.free(stream->stream.ctx);
+	out_free(&stream->out);
+	free(stream);
+}
+
+static struct MHD_Response *make_response(struct request *request)
+{
+	if (request->stream)
+		return MHD_create_response_from_callback(
+			MHD_SIZE_UNKNOWN, HTTP_PIECE, read_stream, request->stream, free_stream);
+	return MHD_create_response_from_buffer(request->answer_len, request->answer, MHD_RESPMEM_MUST_FREE);
+}
+
 static enum MHD_Result queue_answer(struct request *request)
 {
-	struct MHD_Response *response =
-		MHD_create_response_from_buffer(request->answer_len, request->answer, MHD_RESPMEM_MUST_FREE);
+	struct MHD_Response *response = make_response(request);
 
 	if (!response)
 		return MHD_NO;
 	request->answer = NULL;
-	if (request->answer_len)
+	if (request->answer_len || request->stream)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, request->content_type);
+	request->stream = NULL;
 	if (request->allow)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, request->allow);
 	enum MHD_Result ret = MHD_queue_response(request->connection, request->status, response);
@@ -117,6 +208,7 @@ void http_answer_text(
 		return; // answered before
 	}
 	request->status = status;
+	undefer(request);
 	request->answer = text;
 	request->answer_len = len;
 	request->content_type = content_type;
@@ -126,6 +218,45 @@ void http_answer_text(
 		// MHD looks at resumed connections in its next run; the loop need not be readable for that
 		uv_timer_start(&request->listener->server->timeout, on_timeout, 0, 0);
 	}
+}
+
+void http_answer_out(struct http_exchange *exchange, unsigned int status, struct out *out)
+{
+	size_t len;
+
+	out_bytes(out, "\n", 1);
+	char *text = out_steal(out, &len);
+	http_answer_text(
+		exchange, text ? status : MHD_HTTP_INTERNAL_SERVER_ERROR, "application/json", text, text ? len : 0);
+}
+
+void http_answer_stream(struct http_exchange *exchange, const struct http_stream *given)
+{
+	struct request *request = container_of(exchange, struct request, exchange);
+	struct stream *stream = request->status ? NULL : calloc(1, sizeof(*stream));
+
+	if (!stream) {
+		given->free(given->ctx);
+		http_answer_text(exchange, MHD_HTTP_INTERNAL_SERVER_ERROR, "", NULL, 0);
+		return;
+	}
+	stream->stream = *given;
+	request->stream = stream;
+	http_answer_text(exchange, MHD_HTTP_OK, given->content_type, NULL, 0);
+}
+
+void http_defer(struct http_exchange *exchange,
+	void (*finish)(void *ctx, struct http_exchange *exchange, int code, const struct err *err))
+{
+	struct request *request = container_of(exchange, struct request, exchange);
+	struct http_server *server = request->listener->server;
+
+	exchange->finish = finish;
+	if (request->deferred)
+		return;
+	request->deferred = true;
+	DL_APPEND(server->deferred, request);
+	server->deferred_count++;
 }
 
 void http_answer(struct http_exchange *exchange, unsigned int status, json_t *json)
@@ -165,6 +296,7 @@ void http_hold(struct http_exchange *exchange, void (*on_gone)(void *hold_ctx), 
 	exchange->on_gone = on_gone;
 	exchange->hold_ctx = hold_ctx;
 	request->held = true;
+	undefer(request);
 }
 
 const char *http_query(const struct http_exchange *exchange, const char *name)
@@ -219,19 +351,24 @@ static void add_allowed(char *allow, size_t size, const char *method)
 	snprintf(allow + n, size - n, "%s%s", n ? ", " : "", method);
 }
 
+static void wrong_method(struct request *request, const char *allow)
+{
+	struct err err = { 0 };
+
+	err_set(&err, 0, NULL, "method %.16s is not allowed here, allowed are %s", request->exchange.method, allow);
+	http_answer_error(&request->exchange, MHD_HTTP_METHOD_NOT_ALLOWED, &err);
+	// the header wants a text that lives as long as the response is being made
+	request->allow = strdup(allow);
+}
+
+// Finds the handler; without one the answer is there at once.
 static void route(struct request *request)
 {
 	const struct http_server_options *options = &request->listener->server->options;
 	struct http_exchange *exchange = &request->exchange;
 	char allow[64] = "";
 
-	if (request->too_large) {
-		struct err err = { 0 };
-
-		err_set(&err, 0, NULL, "the body is larger than %zu bytes", options->body_max);
-		http_answer_error(exchange, MHD_HTTP_CONTENT_TOO_LARGE, &err);
-		return;
-	}
+	request->body_max = options->body_max;
 	for (size_t i = 0; i < options->route_count; i++) {
 		const struct http_route *r = &options->routes[i];
 
@@ -239,22 +376,32 @@ static void route(struct request *request)
 			continue;
 		if (strcmp(r->method, exchange->method) == 0 ||
 			(strcmp(exchange->method, "HEAD") == 0 && strcmp(r->method, "GET") == 0)) {
-			r->handler(options->ctx, exchange);
+			exchange->handler = r->handler;
+			if (r->large)
+				request->body_max = options->large_body_max;
 			return;
 		}
 		add_allowed(allow, sizeof(allow), r->method);
 	}
-	if (!*allow) {
+	if (*allow)
+		wrong_method(request, allow);
+	else
 		answer_text(request, MHD_HTTP_NOT_FOUND,
 			"there is nothing at this path; see GET /service, /agent, /status");
-		return;
-	}
+}
+
+static void handle(struct request *request)
+{
+	struct http_exchange *exchange = &request->exchange;
 	struct err err = { 0 };
 
-	err_set(&err, 0, NULL, "method %.16s is not allowed here, allowed are %s", exchange->method, allow);
-	http_answer_error(exchange, MHD_HTTP_METHOD_NOT_ALLOWED, &err);
-	// the header wants a text that lives as long as the response is being made
-	request->allow = strdup(allow);
+	exchange->body = request->body ? request->body : "";
+	if (request->too_large) {
+		err_set(&err, 0, NULL, "the body is larger than %zu bytes", request->body_max);
+		http_answer_error(exchange, MHD_HTTP_CONTENT_TOO_LARGE, &err);
+		return;
+	}
+	exchange->handler(request->listener->server->options.ctx, exchange);
 }
 
 // --- libmicrohttpd's side ---
@@ -274,7 +421,7 @@ static enum MHD_Result take_body(struct request *request, const char *data, size
 	struct http_exchange *exchange = &request->exchange;
 	size_t need = exchange->body_len + *size + 1;
 
-	if (need > request->listener->server->options.body_max + 1) {
+	if (need > request->body_max + 1) {
 		request->too_large = true; // read on and forget, so that the client can read our answer
 		*size = 0;
 		return MHD_YES;
@@ -309,15 +456,7 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *connection, c
 		request->listener = listener;
 		request->connection = connection;
 		*ctx = request;
-		return MHD_YES;
-	}
-	if (*size)
-		return take_body(request, data, size);
-	if (!request->status && !request->held) {
-		struct http_exchange *exchange = &request->exchange;
-
-		exchange->method = method;
-		exchange->body = request->body ? request->body : "";
+		request->exchange.method = method;
 		read_peer(request);
 		int rc = cut_path(request, url);
 		if (rc == -ENAMETOOLONG)
@@ -326,9 +465,18 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *connection, c
 			answer_text(request, MHD_HTTP_NOT_FOUND, "there is nothing at this path");
 		else
 			route(request);
+		return MHD_YES;
+	}
+	if (*size)
+		return take_body(request, data, size);
+	if (!request->status && !request->held && !request->deferred && !request->handled) {
+		request->handled = true;
+		handle(request);
 	}
 	if (request->status)
 		return queue_answer(request);
+	if (request->deferred)
+		return MHD_YES; // asked again in the next run
 	if (!request->held)
 		return MHD_NO; // a handler without an answer: a bug; the connection is closed
 	request->suspended = true;
@@ -371,6 +519,8 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **ct
 	if (!request)
 		return;
 	*ctx = NULL;
+	undefer(request);
+	free_stream(request->stream);
 	if (request->held && !request->status && request->exchange.on_gone)
 		request->exchange.on_gone(request->exchange.hold_ctx);
 	free(request->body);

@@ -31,6 +31,7 @@ static struct nla_policy service_policy[IPVS_SVC_ATTR_MAX + 1] = {
 	[IPVS_SVC_ATTR_FLAGS] = { .minlen = sizeof(struct ip_vs_flags) },
 	[IPVS_SVC_ATTR_TIMEOUT] = { .type = NLA_U32 },
 	[IPVS_SVC_ATTR_NETMASK] = { .type = NLA_U32 },
+	[IPVS_SVC_ATTR_PE_NAME] = { .type = NLA_STRING, .maxlen = IP_VS_PENAME_MAXLEN },
 	[IPVS_SVC_ATTR_STATS64] = { .type = NLA_NESTED },
 };
 
@@ -45,6 +46,9 @@ static struct nla_policy dest_policy[IPVS_DEST_ATTR_MAX + 1] = {
 	[IPVS_DEST_ATTR_INACT_CONNS] = { .type = NLA_U32 },
 	[IPVS_DEST_ATTR_PERSIST_CONNS] = { .type = NLA_U32 },
 	[IPVS_DEST_ATTR_ADDR_FAMILY] = { .type = NLA_U16 },
+	[IPVS_DEST_ATTR_TUN_TYPE] = { .type = NLA_U8 },
+	[IPVS_DEST_ATTR_TUN_PORT] = { .type = NLA_U16 },
+	[IPVS_DEST_ATTR_TUN_FLAGS] = { .type = NLA_U16 },
 	[IPVS_DEST_ATTR_STATS64] = { .type = NLA_NESTED },
 };
 
@@ -96,7 +100,7 @@ static int read_address(int family, struct nlattr *attr, struct inet_addr *ret)
 	return inet_addr_from_bytes(family, nla_data(attr), inet_addr_len(family), ret);
 }
 
-static int read_service(struct nlattr *nested, struct ipvs_service *ret)
+static int read_service(struct nlattr *nested, struct ipvs_service *ret, struct ipvs_stats *stats)
 {
 	struct nlattr *attrs[IPVS_SVC_ATTR_MAX + 1];
 	struct ipvs_service s = { 0 };
@@ -124,19 +128,22 @@ static int read_service(struct nlattr *nested, struct ipvs_service *ret)
 	s.flags = flags.flags & ~(uint32_t)IP_VS_SVC_F_HASHED;
 	s.timeout_s = nla_get_u32(attrs[IPVS_SVC_ATTR_TIMEOUT]);
 	s.netmask = nla_get_u32(attrs[IPVS_SVC_ATTR_NETMASK]);
-	if (read_stats(attrs[IPVS_SVC_ATTR_STATS64], &s.stats))
+	if (attrs[IPVS_SVC_ATTR_PE_NAME])
+		nla_strlcpy(s.engine, attrs[IPVS_SVC_ATTR_PE_NAME], sizeof(s.engine));
+	if (stats && read_stats(attrs[IPVS_SVC_ATTR_STATS64], stats))
 		return -EBADMSG;
 	*ret = s;
 	return 0;
 }
 
-static int read_dest(struct nlattr *nested, int service_family, struct ipvs_dest *ret)
+static int read_dest(struct nlattr *nested, int service_family, struct ipvs_counted *ret)
 {
 	static const int needed[] = { IPVS_DEST_ATTR_ADDR, IPVS_DEST_ATTR_PORT, IPVS_DEST_ATTR_FWD_METHOD,
 		IPVS_DEST_ATTR_WEIGHT, IPVS_DEST_ATTR_U_THRESH, IPVS_DEST_ATTR_L_THRESH, IPVS_DEST_ATTR_ACTIVE_CONNS,
 		IPVS_DEST_ATTR_INACT_CONNS, IPVS_DEST_ATTR_PERSIST_CONNS, IPVS_DEST_ATTR_STATS64 };
 	struct nlattr *attrs[IPVS_DEST_ATTR_MAX + 1];
-	struct ipvs_dest d = { 0 };
+	struct ipvs_counted counted = { 0 };
+	struct ipvs_dest *d = &counted.dest;
 
 	if (!nested || nla_parse_nested(attrs, IPVS_DEST_ATTR_MAX, nested, dest_policy) < 0)
 		return -EBADMSG;
@@ -147,19 +154,26 @@ static int read_dest(struct nlattr *nested, int service_family, struct ipvs_dest
 	int family =
 		attrs[IPVS_DEST_ATTR_ADDR_FAMILY] ? nla_get_u16(attrs[IPVS_DEST_ATTR_ADDR_FAMILY]) : service_family;
 
-	if (read_address(family, attrs[IPVS_DEST_ATTR_ADDR], &d.to.addr))
+	if (read_address(family, attrs[IPVS_DEST_ATTR_ADDR], &d->to.addr))
 		return -EBADMSG;
-	d.to.port = ntohs(nla_get_u16(attrs[IPVS_DEST_ATTR_PORT]));
-	d.forward = nla_get_u32(attrs[IPVS_DEST_ATTR_FWD_METHOD]) & IP_VS_CONN_F_FWD_MASK;
-	d.weight = nla_get_u32(attrs[IPVS_DEST_ATTR_WEIGHT]);
-	d.upper = nla_get_u32(attrs[IPVS_DEST_ATTR_U_THRESH]);
-	d.lower = nla_get_u32(attrs[IPVS_DEST_ATTR_L_THRESH]);
-	d.active = nla_get_u32(attrs[IPVS_DEST_ATTR_ACTIVE_CONNS]);
-	d.inactive = nla_get_u32(attrs[IPVS_DEST_ATTR_INACT_CONNS]);
-	d.persistent = nla_get_u32(attrs[IPVS_DEST_ATTR_PERSIST_CONNS]);
-	if (read_stats(attrs[IPVS_DEST_ATTR_STATS64], &d.stats))
+	d->to.port = ntohs(nla_get_u16(attrs[IPVS_DEST_ATTR_PORT]));
+	d->forward = (uint16_t)(nla_get_u32(attrs[IPVS_DEST_ATTR_FWD_METHOD]) & IP_VS_CONN_F_FWD_MASK);
+	d->weight = nla_get_u32(attrs[IPVS_DEST_ATTR_WEIGHT]);
+	d->upper = nla_get_u32(attrs[IPVS_DEST_ATTR_U_THRESH]);
+	d->lower = nla_get_u32(attrs[IPVS_DEST_ATTR_L_THRESH]);
+	// kernels before 5.2 have ipip only and say nothing
+	if (attrs[IPVS_DEST_ATTR_TUN_TYPE])
+		d->tunnel_type = nla_get_u8(attrs[IPVS_DEST_ATTR_TUN_TYPE]);
+	if (attrs[IPVS_DEST_ATTR_TUN_PORT])
+		d->tunnel_port = ntohs(nla_get_u16(attrs[IPVS_DEST_ATTR_TUN_PORT]));
+	if (attrs[IPVS_DEST_ATTR_TUN_FLAGS])
+		d->tunnel_flags = nla_get_u16(attrs[IPVS_DEST_ATTR_TUN_FLAGS]);
+	counted.active = nla_get_u32(attrs[IPVS_DEST_ATTR_ACTIVE_CONNS]);
+	counted.inactive = nla_get_u32(attrs[IPVS_DEST_ATTR_INACT_CONNS]);
+	counted.persistent = nla_get_u32(attrs[IPVS_DEST_ATTR_PERSIST_CONNS]);
+	if (read_stats(attrs[IPVS_DEST_ATTR_STATS64], &counted.stats))
 		return -EBADMSG;
-	*ret = d;
+	*ret = counted;
 	return 0;
 }
 
@@ -205,6 +219,8 @@ static struct nl_msg *service_message(
 		rc |= nla_put(msg, IPVS_SVC_ATTR_FLAGS, sizeof(flags), &flags);
 		rc |= nla_put_u32(msg, IPVS_SVC_ATTR_TIMEOUT, service->timeout_s);
 		rc |= nla_put_u32(msg, IPVS_SVC_ATTR_NETMASK, service->netmask);
+		if (*service->engine)
+			rc |= nla_put_string(msg, IPVS_SVC_ATTR_PE_NAME, service->engine);
 	}
 	if (rc) {
 		nlmsg_free(msg);
@@ -232,6 +248,11 @@ static struct nl_msg *dest_message(
 		rc |= nla_put_u32(msg, IPVS_DEST_ATTR_WEIGHT, dest->weight);
 		rc |= nla_put_u32(msg, IPVS_DEST_ATTR_U_THRESH, dest->upper);
 		rc |= nla_put_u32(msg, IPVS_DEST_ATTR_L_THRESH, dest->lower);
+	}
+	if (whole && dest->forward == IP_VS_CONN_F_TUNNEL) {
+		rc |= nla_put_u8(msg, IPVS_DEST_ATTR_TUN_TYPE, dest->tunnel_type);
+		rc |= nla_put_u16(msg, IPVS_DEST_ATTR_TUN_PORT, htons(dest->tunnel_port));
+		rc |= nla_put_u16(msg, IPVS_DEST_ATTR_TUN_FLAGS, dest->tunnel_flags);
 	}
 	if (rc) {
 		nlmsg_free(msg);
@@ -288,7 +309,7 @@ static int list_service(struct nlmsghdr *hdr, void *list)
 
 	if (genlmsg_parse(hdr, 0, attrs, IPVS_CMD_ATTR_MAX, NULL) < 0)
 		return -EBADMSG;
-	int rc = read_service(attrs[IPVS_CMD_ATTR_SERVICE], &service);
+	int rc = read_service(attrs[IPVS_CMD_ATTR_SERVICE], &service, NULL);
 
 	return rc ? rc : netsock_list_add(list, &service);
 }
@@ -302,7 +323,7 @@ static int list_dest(struct nlmsghdr *hdr, void *ctx)
 {
 	struct dest_list *dests = ctx;
 	struct nlattr *attrs[IPVS_CMD_ATTR_MAX + 1];
-	struct ipvs_dest dest;
+	struct ipvs_counted dest;
 
 	if (genlmsg_parse(hdr, 0, attrs, IPVS_CMD_ATTR_MAX, NULL) < 0)
 		return -EBADMSG;
@@ -338,40 +359,56 @@ int ipvs_dump_services(struct ipvs *ipvs, struct ipvs_service **ret, size_t *ret
 	return 0;
 }
 
-int ipvs_dump_dests(
-	struct ipvs *ipvs, const struct ipvs_key *key, struct ipvs_dest **ret, size_t *ret_count, struct err *err)
+static int by_endpoint(const void *a, const void *b)
 {
-	struct dest_list dests = { .list.size = sizeof(struct ipvs_dest), .family = key->vip.addr.family };
+	return ipvs_dest_cmp(&((const struct ipvs_counted *)a)->dest, &((const struct ipvs_counted *)b)->dest);
+}
+
+int ipvs_dump_dests(
+	struct ipvs *ipvs, const struct ipvs_key *key, struct ipvs_counted **ret, size_t *ret_count, struct err *err)
+{
+	struct dest_list dests = { .list.size = sizeof(struct ipvs_counted), .family = key->vip.addr.family };
 	const struct ipvs_service service = { .key = *key };
 	int rc = dump(ipvs, service_message(ipvs, IPVS_CMD_GET_DEST, &service, false), list_dest, &dests.list, err);
 
 	if (rc)
 		return rc;
+	sort_items(dests.list.items, dests.list.count, sizeof(struct ipvs_counted), by_endpoint);
 	*ret = dests.list.items;
 	*ret_count = dests.list.count;
 	return 0;
 }
 
+struct found_service {
+	struct ipvs_service service;
+	struct ipvs_stats stats;
+};
+
 static int take_service(struct nlmsghdr *hdr, void *ctx)
 {
+	struct found_service *found = ctx;
 	struct nlattr *attrs[IPVS_CMD_ATTR_MAX + 1];
 
 	if (genlmsg_parse(hdr, 0, attrs, IPVS_CMD_ATTR_MAX, NULL) < 0)
 		return -EBADMSG;
-	return read_service(attrs[IPVS_CMD_ATTR_SERVICE], ctx);
+	return read_service(attrs[IPVS_CMD_ATTR_SERVICE], &found->service, &found->stats);
 }
 
-int ipvs_get_service(struct ipvs *ipvs, const struct ipvs_key *key, struct ipvs_service *ret, struct err *err)
+int ipvs_get_service(struct ipvs *ipvs, const struct ipvs_key *key, struct ipvs_service *ret, struct ipvs_stats *stats,
+	struct err *err)
 {
 	const struct ipvs_service service = { .key = *key };
 	struct nl_msg *msg = service_message(ipvs, IPVS_CMD_GET_SERVICE, &service, false);
-	struct ipvs_service found = { 0 };
+	struct found_service found = { 0 };
 	int rc = msg ? netsock_get(ipvs->sock, msg, take_service, &found, err) : -ENOMEM;
 
 	nlmsg_free(msg);
-	if (!rc)
-		*ret = found;
-	return rc;
+	if (rc)
+		return rc;
+	*ret = found.service;
+	if (stats)
+		*stats = found.stats;
+	return 0;
 }
 
 // --- life cycle and comparison ---
@@ -426,15 +463,6 @@ size_t ipvs_messages(const struct ipvs *ipvs)
 	return netsock_batch_sent(ipvs->batch);
 }
 
-int ipvs_key_cmp(const struct ipvs_key *a, const struct ipvs_key *b)
-{
-	if (a->fwmark != b->fwmark)
-		return a->fwmark < b->fwmark ? -1 : 1;
-	if (a->protocol != b->protocol)
-		return a->protocol < b->protocol ? -1 : 1;
-	return inet_endpoint_cmp(&a->vip, &b->vip);
-}
-
 int ipvs_dest_cmp(const struct ipvs_dest *a, const struct ipvs_dest *b)
 {
 	return inet_endpoint_cmp(&a->to, &b->to);
@@ -443,25 +471,12 @@ int ipvs_dest_cmp(const struct ipvs_dest *a, const struct ipvs_dest *b)
 bool ipvs_service_same(const struct ipvs_service *a, const struct ipvs_service *b)
 {
 	return strcmp(a->scheduler, b->scheduler) == 0 && a->flags == b->flags && a->timeout_s == b->timeout_s &&
-		a->netmask == b->netmask;
+		a->netmask == b->netmask && strcmp(a->engine, b->engine) == 0;
 }
 
 bool ipvs_dest_same(const struct ipvs_dest *a, const struct ipvs_dest *b)
 {
-	return a->forward == b->forward && a->weight == b->weight && a->upper == b->upper && a->lower == b->lower;
-}
-
-const char *ipvs_key_format(const struct ipvs_key *key, char buf[IPVS_KEY_MAX])
-{
-	char vip[INET_ENDPOINT_MAX];
-
-	if (key->fwmark)
-		snprintf(buf, IPVS_KEY_MAX, "fwmark%s %u", key->vip.addr.family == AF_INET6 ? "6" : "", key->fwmark);
-	else
-		snprintf(buf, IPVS_KEY_MAX, "%s %s",
-			key->protocol == IPPROTO_UDP           ? "udp"
-				: key->protocol == IPPROTO_TCP ? "tcp"
-							       : "other",
-			inet_endpoint_format(&key->vip, vip));
-	return buf;
+	return a->forward == b->forward && a->weight == b->weight && a->upper == b->upper && a->lower == b->lower &&
+		a->tunnel_type == b->tunnel_type && a->tunnel_port == b->tunnel_port &&
+		a->tunnel_flags == b->tunnel_flags;
 }

@@ -7,6 +7,7 @@
 #ifndef BRASS_DIRECTOR_IPVS_H
 #define BRASS_DIRECTOR_IPVS_H
 
+#include "director/ipvs_key.h"
 #include "shared/err.h"
 #include "shared/inet.h"
 #include "shared/util.h"
@@ -23,28 +24,30 @@ struct ipvs_stats {
 	uint64_t connections_rate, in_packets_rate, out_packets_rate, in_bytes_rate, out_bytes_rate;
 };
 
-// A virtual service is named by protocol + address + port, or by a firewall mark of one family.
-struct ipvs_key {
-	struct inet_endpoint vip; // vip.addr.family is set for firewall marks, too
-	int protocol;
-	uint32_t fwmark; // 0: not by mark
-};
-
 struct ipvs_service {
 	struct ipvs_key key;
 	char scheduler[16];
+	char engine[16];    // persistence engine, "": none
 	uint32_t flags;     // IP_VS_SVC_F_* without those that the kernel owns (IP_VS_SVC_F_HASHED)
 	uint32_t timeout_s; // persistence
 	uint32_t netmask;   // as the kernel wants it: network-order mask for IPv4, prefix length for IPv6
-	struct ipvs_stats stats;
 };
 
+// What we set of a destination.
 struct ipvs_dest {
 	struct inet_endpoint to;
-	uint32_t forward; // IP_VS_CONN_F_DROUTE, _TUNNEL, _MASQ
+	uint16_t forward;      // IP_VS_CONN_F_DROUTE, _TUNNEL, _MASQ
+	uint16_t tunnel_port;  // host order
+	uint16_t tunnel_flags; // IP_VS_TUNNEL_ENCAP_FLAG_*
+	uint8_t tunnel_type;   // IP_VS_CONN_F_TUNNEL_TYPE_*
 	uint32_t weight;
-	uint32_t upper, lower;                 // connection thresholds, 0: none
-	uint32_t active, inactive, persistent; // connections; read only
+	uint32_t upper, lower; // connection thresholds, 0: none
+};
+
+// What the kernel counts for it.
+struct ipvs_counted {
+	struct ipvs_dest dest;
+	uint32_t active, inactive, persistent; // connections
 	struct ipvs_stats stats;
 };
 
@@ -54,13 +57,14 @@ int ipvs_open(struct ipvs **ret, struct err *err);
 void ipvs_free(struct ipvs *ipvs);
 DEFINE_CLEANUP(struct ipvs *, ipvs_free)
 
-// Dumps into new arrays, which the caller frees.
+// Dumps into new arrays, which the caller frees. Destinations are sorted by ipvs_dest_cmp.
 int ipvs_dump_services(struct ipvs *ipvs, struct ipvs_service **ret, size_t *ret_count, struct err *err);
 int ipvs_dump_dests(
-	struct ipvs *ipvs, const struct ipvs_key *key, struct ipvs_dest **ret, size_t *ret_count, struct err *err);
+	struct ipvs *ipvs, const struct ipvs_key *key, struct ipvs_counted **ret, size_t *ret_count, struct err *err);
 
-// One service with its counters. -ESRCH when the kernel does not have it.
-int ipvs_get_service(struct ipvs *ipvs, const struct ipvs_key *key, struct ipvs_service *ret, struct err *err);
+// One service, and its counters (which may be NULL). -ESRCH when the kernel does not have it.
+int ipvs_get_service(struct ipvs *ipvs, const struct ipvs_key *key, struct ipvs_service *ret, struct ipvs_stats *stats,
+	struct err *err);
 
 enum ipvs_verb { IPVS_ADD, IPVS_SET, IPVS_DEL };
 
@@ -77,14 +81,9 @@ int ipvs_flush(struct ipvs *ipvs);
 // Messages sent and system calls made for changes, since the start.
 size_t ipvs_messages(const struct ipvs *ipvs);
 
-int ipvs_key_cmp(const struct ipvs_key *a, const struct ipvs_key *b);
 int ipvs_dest_cmp(const struct ipvs_dest *a, const struct ipvs_dest *b); // by endpoint
 // Do the fields that we set agree?
 bool ipvs_service_same(const struct ipvs_service *a, const struct ipvs_service *b);
 bool ipvs_dest_same(const struct ipvs_dest *a, const struct ipvs_dest *b);
-
-// "tcp 10.0.0.1:80", "fwmark 7". Returns buf.
-#define IPVS_KEY_MAX (INET_ENDPOINT_MAX + 16)
-const char *ipvs_key_format(const struct ipvs_key *key, char buf[IPVS_KEY_MAX]);
 
 #endif

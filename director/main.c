@@ -17,6 +17,7 @@ static const struct option_row rows[] = {
 	{ "vip-device", 'i', "DEVICE", "vip_device", "device that gets the VIPs (default brass0, a dummy)" },
 	{ "resync", 0, "TIME", "resync", "time between two verifications of the kernel (default 1m)" },
 	{ "flush-on-exit", 'f', NULL, "flush_on_exit", "take services and VIPs out of the kernel on a clean stop" },
+	{ "take-all", 0, NULL, "take_all", "remove virtual services that others made" },
 	{ "log-level", 0, "LEVEL", "log_level", "error, warning, info or debug" },
 	{ "help-fields", 0, NULL, NULL, "print the fields of configuration, services and backends" },
 	{ "version", 0, NULL, NULL, "print the version" },

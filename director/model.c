@@ -4,203 +4,82 @@
 #include "shared/util.h"
 
 #include <errno.h>
-#include <linux/ip_vs.h>
 #include <stdio.h>
 #include <string.h>
+#include <utlist.h>
 
-#define IPVS_PERSISTENT_DEFAULT_S 300 // ipvsadm's own default
-#define IPVS_PERSISTENT_MAX_S 86400
+// --- what is kept beside the objects ---
 
-// --- field tables ---
-
-// One bit has one meaning a scheduler; the plain names are printed (ipvsadm(8), --sched-flags).
-static const struct field_choice flag_choices[] = {
-	{ "flag-1", IP_VS_SVC_F_SCHED1 },
-	{ "flag-2", IP_VS_SVC_F_SCHED2 },
-	{ "flag-3", IP_VS_SVC_F_SCHED3 },
-	{ "sh-fallback", IP_VS_SVC_F_SCHED_SH_FALLBACK },
-	{ "sh-port", IP_VS_SVC_F_SCHED_SH_PORT },
-	{ "mh-fallback", IP_VS_SVC_F_SCHED1 },
-	{ "mh-port", IP_VS_SVC_F_SCHED2 },
-	{ NULL, 0 },
-};
-
-static int parse_persistent(const json_t *json, void *member, struct err *err)
+static void check_release(struct shared_check *check)
 {
-	msec_t ms = 0;
+	if (check && --check->users == 0)
+		free(check);
+}
 
-	if (json_is_boolean(json)) {
-		*(uint32_t *)member = json_is_true(json) ? IPVS_PERSISTENT_DEFAULT_S : 0;
+static bool same_check(const struct check_spec *a, const struct check_spec *b)
+{
+	char names[1];
+
+	return memcmp(a, b, sizeof(*a)) == 0 || (a->set == b->set && !field_diff(&check_fields, a, b, names, 1));
+}
+
+// The check of a neighbour when it is the same, else one of its own. A spec that says nothing is NULL. 0 or -ENOMEM.
+static int check_share(
+	const struct check_spec *spec, bool given, struct shared_check *neighbour, struct shared_check **ret)
+{
+	*ret = NULL;
+	if (spec->kind == CHECK_NONE && !given)
+		return 0;
+	if (neighbour && same_check(&neighbour->spec, spec)) {
+		neighbour->users++;
+		*ret = neighbour;
 		return 0;
 	}
-	if (!json_is_string(json) || clock_parse_duration(json_string_value(json), &ms) || ms % 1000 || ms < 1000 ||
-		ms > (msec_t)IPVS_PERSISTENT_MAX_S * 1000)
-		return err_set(err, -EINVAL, NULL,
-			"found %s, allowed is true, false or a time from 1s to 1d in whole seconds",
-			json_is_string(json) ? json_string_value(json) : field_json_kind(json));
-	*(uint32_t *)member = (uint32_t)(ms / 1000);
+	struct shared_check *check = malloc(sizeof(*check));
+	if (!check)
+		return -ENOMEM;
+	check->users = 1;
+	check->spec = *spec;
+	*ret = check;
 	return 0;
 }
 
-static bool print_persistent(const void *member, struct out *out)
+// The first `size` bytes of what is large and used as far as its count. 0 or -ENOMEM.
+static int keep(const void *from, size_t size, bool used, void *ret)
 {
-	uint32_t seconds = *(const uint32_t *)member;
-	char buf[CLOCK_DURATION_MAX];
+	void *copy = used ? malloc(size) : NULL;
 
-	if (seconds == 0 || seconds == IPVS_PERSISTENT_DEFAULT_S)
-		out_bool(out, seconds);
-	else
-		out_string(out, clock_format_duration((msec_t)seconds * 1000, buf));
-	return true;
-}
-
-static int parse_scheduler(const json_t *json, void *member, struct err *err)
-{
-	const char *name = json_string_value(json);
-
-	// IP_VS_SCHEDNAME_MAXLEN is 16; whether the kernel has it only the kernel knows
-	if (!name || !*name || strlen(name) > 15 ||
-		strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") != strlen(name))
-		return err_set(err, -EINVAL, NULL,
-			"found %s, allowed is the name of an IPVS scheduler: rr, wrr, lc, wlc, lblc, lblcr, dh, sh, "
-			"sed, nq, "
-			"fo, ovf, mh, twos",
-			name ? name : field_json_kind(json));
-	memset(member, 0, 16);
-	memcpy(member, name, strlen(name));
+	if (used && !copy)
+		return -ENOMEM;
+	if (copy)
+		memcpy(copy, from, size);
+	memcpy(ret, &copy, sizeof(copy));
 	return 0;
 }
 
-static bool print_scheduler(const void *member, struct out *out)
+static size_t labels_size(const struct labels *labels)
 {
-	out_string(out, member);
-	return true;
+	return offsetof(struct labels, items) + labels->count * sizeof(labels->items[0]);
 }
 
-#define SVC(member) \
-	.offset = offsetof(struct service_options, member), .size = sizeof(((struct service_options *)NULL)->member)
-#define BE(member) \
-	.offset = offsetof(struct backend_options, member), .size = sizeof(((struct backend_options *)NULL)->member)
-
-static const struct field service_rows[] = {
-	{ "host", FIELD_ADDR, SVC(host), .required = true, .help = "VIP" },
-	{ "port", FIELD_UINT, SVC(port), .min = 1, .max = 65535, .required = true,
-		.help = "port of the virtual service" },
-	{ "protocol", FIELD_CHOICE, SVC(protocol), .choices = transport_choices, .def = "\"tcp\"",
-		.help = "transport protocol" },
-	{ "method", FIELD_CUSTOM, SVC(scheduler), .parse = parse_scheduler, .print = print_scheduler, .def = "\"wrr\"",
-		.help = "scheduler, by the name that the kernel gives it" },
-	{ "flags", FIELD_FLAGS, SVC(flags), .choices = flag_choices, .help = "scheduler flags" },
-	{ "persistent", FIELD_CUSTOM, SVC(persistent_s), .parse = parse_persistent, .print = print_persistent,
-		.def = "false", .help = "a client keeps its real server: true (300s) or a time" },
-	{ "ops", FIELD_BOOL, SVC(ops), .def = "false", .help = "one-packet scheduling, for UDP" },
-	{ "pulse", FIELD_OBJECT, SVC(pulse), .sub = &check_fields, .def = "{\"type\": \"none\"}",
-		.help = "check for backends that agents register" },
-};
-
-const struct field_table service_fields = {
-	.what = "service",
-	.rows = service_rows,
-	.count = ARRAY_SIZE(service_rows),
-	.size = sizeof(struct service_options),
-	.set_offset = offsetof(struct service_options, set),
-};
-
-static const struct field backend_rows[] = {
-	{ "host", FIELD_ADDR, BE(host), .required = true, .help = "RIP" },
-	{ "port", FIELD_UINT, BE(port), .min = 1, .max = 65535,
-		.help = "port of the real server; default: the service's (dr and ipip cannot change it)" },
-	{ "weight", FIELD_UINT, BE(weight), .min = 0, .max = 65535, .def = "100", .help = "share of new connections" },
-	{ "method", FIELD_CHOICE, BE(method), .choices = forward_method_choices, .def = "\"nat\"",
-		.help = "forwarding method; tunnel is another word for ipip" },
-	{ "pulse", FIELD_OBJECT, BE(pulse), .sub = &check_fields, .def = "{}", .help = "health check" },
-};
-
-const struct field_table backend_fields = {
-	.what = "backend",
-	.rows = backend_rows,
-	.count = ARRAY_SIZE(backend_rows),
-	.size = sizeof(struct backend_options),
-	.set_offset = offsetof(struct backend_options, set),
-};
-
-// --- validation across fields ---
-
-int model_check_service(const struct service_options *options, struct err *err)
+static size_t split_size(const struct split_options *split)
 {
-	if (options->ops && options->protocol != IPPROTO_UDP)
-		return err_set(err, -EINVAL, "ops", "one-packet scheduling is for udp services only");
-	if (inet_addr_is_loopback(&options->host))
-		return err_set(err, -EINVAL, "host", "a loopback address is never seen by clients");
-	return 0;
+	return offsetof(struct split_options, shares) + split->count * sizeof(split->shares[0]);
 }
 
-static int check_pair(const struct service_options *service, const struct backend_options *options, struct err *err)
+// --- lookup ---
+
+void model_key(const struct service_options *options, struct ipvs_key *ret)
 {
-	bool rewrites_port = options->method == FORWARD_NAT;
-
-	if (!rewrites_port && options->port != service->port)
-		return err_set(err, -EINVAL, "port",
-			"found %u, allowed is the service's port %u: method %s does not rewrite ports", options->port,
-			service->port, field_choice_name(forward_method_choices, options->method));
-	if (options->method != FORWARD_IPIP && options->host.family != service->host.family)
-		return err_set(err, -EINVAL, "host",
-			"found an %s address for an %s service; another family needs method ipip",
-			options->host.family == AF_INET6 ? "IPv6" : "IPv4",
-			service->host.family == AF_INET6 ? "IPv6" : "IPv4");
-	if (options->method == FORWARD_NAT && service->ops)
-		return err_set(err, -EINVAL, "method",
-			"found nat, allowed are dr and ipip: in one-packet mode replies of nat backends are lost");
-	if (inet_addr_cmp(&options->host, &service->host) == 0 && options->method == FORWARD_IPIP)
-		return err_set(err, -EINVAL, "host", "the VIP itself cannot be a backend of method ipip");
-	return 0;
-}
-
-int model_check_backend(const struct service *service, struct backend_options *options, struct err *err)
-{
-	if (!options->port)
-		options->port = service->options.port;
-	return check_pair(&service->options, options, err);
-}
-
-int model_check_service_change(const struct service *service, const struct service_options *options, struct err *err)
-{
-	static const char *const fixed[] = { "host", "port", "protocol" };
-	const struct service_options *old = &service->options;
-	const bool changed[] = { inet_addr_cmp(&options->host, &old->host) != 0, options->port != old->port,
-		options->protocol != old->protocol };
-
-	for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
-		if (changed[i])
-			return err_set(err, -EINVAL, fixed[i],
-				"cannot be changed: it is the service's identity in the kernel; make a new service");
-	for (const struct backend *b = service->backends; b; b = b->hh.next) {
-		int rc = check_pair(options, &b->options, err);
-
-		if (rc) {
-			err_context(err, "backend %s would not fit: ", b->name);
-			return rc;
-		}
+	*ret = (struct ipvs_key) { 0 };
+	if (options->fwmark) {
+		ret->fwmark = options->fwmark;
+		ret->vip.addr.family = (sa_family_t)options->family;
+		return;
 	}
-	return model_check_service(options, err);
-}
-
-const struct check_spec *model_pulse(const struct backend *backend)
-{
-	return backend->agent ? &backend->service->options.pulse : &backend->options.pulse;
-}
-
-// --- lookup and life cycle ---
-
-static struct service_key key_of(const struct service_options *options)
-{
-	struct service_key key;
-
-	memset(&key, 0, sizeof(key)); // the hash sees padding
-	key.vip.addr = options->host;
-	key.vip.port = options->port;
-	key.protocol = options->protocol;
-	return key;
+	ret->vip.addr = options->host;
+	ret->vip.port = options->port;
+	ret->protocol = options->protocol;
 }
 
 struct service *model_service(const struct model *model, const char *name)
@@ -211,29 +90,43 @@ struct service *model_service(const struct model *model, const char *name)
 	return service;
 }
 
-struct service *model_service_by_key(const struct model *model, const struct service_options *options)
+struct service *model_service_by_key(const struct model *model, const struct ipvs_key *key)
 {
-	const struct service_key key = key_of(options);
 	struct service *service = NULL;
 
-	HASH_FIND(hh_key, model->by_key, &key, sizeof(key), service);
+	HASH_FIND(hh_key, model->by_key, key, sizeof(*key), service);
 	return service;
 }
 
+static_assert(
+	offsetof(struct backend, name) == offsetof(struct backend, service) + sizeof(struct service *), "one key");
+
+#define NAME_KEY_SIZE(name) (sizeof(struct service *) + strlen(name))
+#define PLACE_KEY_SIZE (sizeof(struct service *) + sizeof(struct inet_endpoint))
+
 struct backend *model_backend(const struct service *service, const char *name)
 {
+	struct {
+		const struct service *service;
+		char name[MODEL_NAME_MAX + 1];
+	} key = { .service = service };
 	struct backend *backend = NULL;
 
-	HASH_FIND_STR(service->backends, name, backend);
+	snprintf(key.name, sizeof(key.name), "%s", name);
+	HASH_FIND(hh, service->model->by_name, &key, NAME_KEY_SIZE(key.name), backend);
 	return backend;
 }
 
-struct backend *model_backend_at(const struct service *service, const struct inet_addr *host, uint16_t port)
+struct backend *model_backend_at(const struct service *service, const struct inet_endpoint *at)
 {
-	for (struct backend *b = service->backends; b; b = b->hh.next)
-		if (b->options.port == port && inet_addr_cmp(&b->options.host, host) == 0)
-			return b;
-	return NULL;
+	const struct {
+		const struct service *service;
+		struct inet_endpoint at;
+	} key = { service, *at };
+	struct backend *backend = NULL;
+
+	HASH_FIND(hh_place, service->model->by_place, &key, PLACE_KEY_SIZE, backend);
+	return backend;
 }
 
 struct agent *model_agent(const struct model *model, const char *node)
@@ -244,6 +137,37 @@ struct agent *model_agent(const struct model *model, const char *node)
 	return agent;
 }
 
+// --- services ---
+
+int model_set_service(struct service *service, const struct service_options *options)
+{
+	const bool pulse_given = field_is_set(&service_fields, options, "pulse");
+	struct model *model = service->model;
+	struct split_options *split = NULL;
+	struct shared_check *pulse = NULL;
+	struct ipvs_key key;
+
+	if (check_share(&options->pulse, pulse_given, service->pulse, &pulse))
+		return -ENOMEM;
+	if (keep(&options->split, split_size(&options->split), *options->split.label, &split)) {
+		check_release(pulse);
+		return -ENOMEM;
+	}
+	check_release(service->pulse);
+	free(service->split);
+	service->pulse = pulse;
+	service->split = split;
+	service->options = options->core;
+	model_key(options, &key);
+	if (ipvs_key_cmp(&key, &service->key) != 0) {
+		if (service->hh_key.tbl)
+			HASH_DELETE(hh_key, model->by_key, service);
+		service->key = key;
+		HASH_ADD(hh_key, model->by_key, key, sizeof(service->key), service);
+	}
+	return 0;
+}
+
 struct service *model_add_service(struct model *model, const char *name, const struct service_options *options)
 {
 	struct service *service = calloc(1, sizeof(*service));
@@ -251,31 +175,201 @@ struct service *model_add_service(struct model *model, const char *name, const s
 	if (!service)
 		return NULL;
 	snprintf(service->name, sizeof(service->name), "%s", name);
-	service->options = *options;
-	service->key = key_of(options);
+	service->model = model;
+	if (model_set_service(service, options)) {
+		free(service);
+		return NULL;
+	}
 	HASH_ADD_STR(model->services, name, service);
-	HASH_ADD(hh_key, model->by_key, key, sizeof(service->key), service);
 	return service;
+}
+
+void model_service_options(const struct service *service, struct service_options *ret)
+{
+	const struct service_options *defaults = service_fields.defaults;
+
+	ret->core = service->options;
+	ret->pulse = service->pulse ? service->pulse->spec : defaults->pulse;
+	*ret->split.label = '\0';
+	ret->split.count = 0;
+	if (service->split)
+		memcpy(&ret->split, service->split, split_size(service->split));
+}
+
+void model_remove_service(struct service *service)
+{
+	struct model *model = service->model;
+	struct model_cursor *cursor;
+
+	while (service->backends)
+		model_remove_backend(service->backends);
+	DL_FOREACH(model->cursors, cursor)
+	if (cursor->service == service)
+		model_cursor_advance(cursor);
+	HASH_DEL(model->services, service);
+	HASH_DELETE(hh_key, model->by_key, service);
+	check_release(service->pulse);
+	free(service->split);
+	free(service);
+}
+
+// --- backends ---
+
+int model_set_backend(struct backend *backend, const struct backend_options *options)
+{
+	struct model *model = backend->service->model;
+	const struct inet_endpoint at = { options->host, options->port };
+	// most backends of a service are checked alike: look at the one before
+	struct backend *before = backend->prev != backend ? backend->prev : NULL;
+	struct shared_check *neighbour = backend->pulse ? backend->pulse : before ? before->pulse : NULL;
+	struct shared_check *pulse = NULL;
+	struct labels *labels = NULL;
+
+	if (check_share(&options->pulse, !backend->agent, neighbour, &pulse))
+		return -ENOMEM;
+	if (keep(&options->labels, labels_size(&options->labels), options->labels.count, &labels)) {
+		check_release(pulse);
+		return -ENOMEM;
+	}
+	check_release(backend->pulse);
+	free(backend->labels);
+	backend->pulse = pulse;
+	backend->labels = labels;
+	backend->options = options->core;
+	if (!backend->hh_place.tbl || inet_endpoint_cmp(&backend->place.at, &at) != 0) {
+		if (backend->hh_place.tbl)
+			HASH_DELETE(hh_place, model->by_place, backend);
+		backend->place.service = backend->service;
+		backend->place.at = at;
+		HASH_ADD(hh_place, model->by_place, place, PLACE_KEY_SIZE, backend);
+	}
+	return 0;
 }
 
 struct backend *model_add_backend(
 	struct service *service, const char *name, const struct backend_options *options, struct agent *agent)
 {
-	struct backend *backend = calloc(1, sizeof(*backend));
+	struct backend *backend = calloc(1, sizeof(*backend) + strlen(name) + 1);
+	struct model *model = service->model;
 
 	if (!backend)
 		return NULL;
-	snprintf(backend->name, sizeof(backend->name), "%s", name);
 	backend->service = service;
-	backend->options = *options;
+	strcpy(backend->name, name);
+	DL_APPEND(service->backends, backend);
 	backend->agent = agent;
+	if (model_set_backend(backend, options)) {
+		DL_DELETE(service->backends, backend);
+		free(backend);
+		return NULL;
+	}
+	service->backend_count++;
 	if (agent) {
 		backend->agent_next = agent->backends;
 		agent->backends = backend;
 	}
-	HASH_ADD_STR(service->backends, name, backend);
+	HASH_ADD(hh, model->by_name, service, NAME_KEY_SIZE(name), backend);
 	return backend;
 }
+
+void model_backend_options(const struct backend *backend, struct backend_options *ret)
+{
+	const struct backend_options *defaults = backend_fields.defaults;
+
+	ret->core = backend->options;
+	ret->pulse = backend->pulse ? backend->pulse->spec : defaults->pulse;
+	ret->labels.count = 0;
+	if (backend->labels)
+		memcpy(&ret->labels, backend->labels, labels_size(backend->labels));
+}
+
+void model_remove_backend(struct backend *backend)
+{
+	struct service *service = backend->service;
+	struct model *model = service->model;
+	struct model_cursor *cursor;
+
+	if (backend->agent) {
+		struct backend **link = &backend->agent->backends;
+
+		while (*link != backend)
+			link = &(*link)->agent_next;
+		*link = backend->agent_next;
+	}
+	DL_FOREACH(model->cursors, cursor)
+	if (cursor->backend == backend)
+		cursor->backend = backend->next;
+	model_undrain(backend);
+	HASH_DELETE(hh, model->by_name, backend);
+	HASH_DELETE(hh_place, model->by_place, backend);
+	DL_DELETE(service->backends, backend);
+	service->backend_count--;
+	check_release(backend->pulse);
+	free(backend->labels);
+	free(backend->health);
+	free(backend->agent_reason);
+	free(backend);
+}
+
+struct backend_health *model_health(struct backend *backend)
+{
+	if (!backend->health)
+		backend->health = calloc(1, sizeof(*backend->health));
+	return backend->health;
+}
+
+bool model_is_down(const struct backend *backend)
+{
+	return backend->health && backend->health->down;
+}
+
+int model_drain(struct backend *backend, msec_t now_ms, msec_t deadline_ms)
+{
+	if (!backend->drain) {
+		backend->drain = calloc(1, sizeof(*backend->drain));
+		if (!backend->drain)
+			return -ENOMEM;
+		backend->drain->backend = backend;
+		DL_APPEND(backend->service->model->drains, backend->drain);
+	}
+	backend->drain->started_ms = now_ms;
+	backend->drain->deadline_ms = deadline_ms;
+	return 0;
+}
+
+void model_undrain(struct backend *backend)
+{
+	if (!backend->drain)
+		return;
+	DL_DELETE(backend->service->model->drains, backend->drain);
+	free(backend->drain);
+	backend->drain = NULL;
+}
+
+void model_set_agent_reason(struct backend *backend, const char *reason)
+{
+	if (strcmp(backend->agent_reason ? backend->agent_reason : "", reason) == 0)
+		return;
+	free(backend->agent_reason);
+	backend->agent_reason = *reason ? strdup(reason) : NULL;
+}
+
+const struct check_spec *model_pulse(const struct backend *backend)
+{
+	const struct shared_check *check = backend->agent ? backend->service->pulse : backend->pulse;
+
+	return check && check->spec.kind != CHECK_NONE ? &check->spec : NULL;
+}
+
+const char *model_label(const struct backend *backend, const char *name)
+{
+	for (uint32_t i = 0; backend->labels && i < backend->labels->count; i++)
+		if (strcmp(backend->labels->items[i].name, name) == 0)
+			return backend->labels->items[i].value;
+	return NULL;
+}
+
+// --- agents, cursors, the whole ---
 
 struct agent *model_add_agent(struct model *model, const char *node)
 {
@@ -288,33 +382,6 @@ struct agent *model_add_agent(struct model *model, const char *node)
 	return agent;
 }
 
-void model_set_service(struct service *service, const struct service_options *options)
-{
-	service->options = *options;
-}
-
-void model_remove_backend(struct backend *backend)
-{
-	if (backend->agent) {
-		struct backend **link = &backend->agent->backends;
-
-		while (*link != backend)
-			link = &(*link)->agent_next;
-		*link = backend->agent_next;
-	}
-	HASH_DEL(backend->service->backends, backend);
-	free(backend);
-}
-
-void model_remove_service(struct model *model, struct service *service)
-{
-	while (service->backends)
-		model_remove_backend(service->backends);
-	HASH_DEL(model->services, service);
-	HASH_DELETE(hh_key, model->by_key, service);
-	free(service);
-}
-
 void model_remove_agent(struct model *model, struct agent *agent)
 {
 	HASH_DEL(model->agents, agent);
@@ -322,10 +389,32 @@ void model_remove_agent(struct model *model, struct agent *agent)
 	free(agent);
 }
 
+void model_cursor_to(struct model_cursor *cursor, struct service *service)
+{
+	cursor->service = service;
+	cursor->backend = service ? service->backends : NULL;
+}
+
+void model_cursor_start(struct model_cursor *cursor, struct model *model)
+{
+	DL_APPEND(model->cursors, cursor);
+	model_cursor_to(cursor, model->services);
+}
+
+void model_cursor_advance(struct model_cursor *cursor)
+{
+	model_cursor_to(cursor, cursor->service ? cursor->service->hh.next : NULL);
+}
+
+void model_cursor_stop(struct model_cursor *cursor, struct model *model)
+{
+	DL_DELETE(model->cursors, cursor);
+}
+
 void model_clear(struct model *model)
 {
 	while (model->services)
-		model_remove_service(model, model->services);
+		model_remove_service(model->services);
 	while (model->agents)
 		model_remove_agent(model, model->agents);
 }

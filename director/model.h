@@ -2,11 +2,17 @@
 // What the director has been told: virtual services, their backends, the agents that registered some of them. Floor 1.
 //
 // Plain data with lookup; nothing here knows the kernel, the store or the clock. Names are unique: a service's in the
-// model, a backend's in its service, an agent's (node) in the model. Objects are owned by the model and freed with it.
-// Options are read, printed and documented by the field tables at the end; validation across fields is here, too.
+// model, a backend's in its service, an agent's (node) in the model; so are a service's key and a backend's address and
+// port in its service. Objects are owned by the model and freed with it.
+//
+// Requests carry struct service_options and struct backend_options, plain values without pointers, read, printed and
+// documented by the field tables (model_fields.c). A model may hold 100,000 backends, so what is large and mostly not
+// used (checks, labels, splits) is kept beside them: model_service_options and model_backend_options put it together
+// again.
 #ifndef BRASS_DIRECTOR_MODEL_H
 #define BRASS_DIRECTOR_MODEL_H
 
+#include "director/ipvs_key.h"
 #include "shared/check.h"
 #include "shared/clock.h"
 #include "shared/err.h"
@@ -22,26 +28,94 @@
 #define MODEL_SERVICES_MAX 200000
 #define MODEL_BACKENDS_MAX 200000 // of one service
 #define MODEL_AGENTS_MAX 100000
+#define MODEL_LABELS_MAX 8 // of one backend
+#define MODEL_LABEL_MAX 64 // bytes of a label's name or value
+#define MODEL_SHARES_MAX 256
+
+// Shares of new connections by the value of a label: {"label": "version", "shares": {"a": 99, "b": 1}}.
+struct split_options {
+	char label[MODEL_LABEL_MAX + 1]; // "": no split
+	uint32_t count;
+	struct split_share {
+		char value[MODEL_LABEL_MAX + 1];
+		uint32_t share;
+	} shares[MODEL_SHARES_MAX]; // as far as count
+};
+
+struct labels {
+	uint32_t count;
+	struct label {
+		char name[MODEL_LABEL_MAX + 1];
+		char value[MODEL_LABEL_MAX + 1];
+	} items[MODEL_LABELS_MAX]; // as far as count
+};
+
+// How tunnel packets are wrapped, beyond the method.
+enum tunnel_checksum { CHECKSUM_OFF, CHECKSUM_ON, CHECKSUM_REMOTE };
+struct tunnel_options {
+	uint16_t port; // gue: UDP port of the real server; 0: none
+	int checksum;  // enum tunnel_checksum
+};
+
+// clang-format off
+#define SERVICE_CORE \
+	uint64_t set; \
+	struct inet_addr host; /* VIP; not set for a firewall mark */ \
+	uint16_t port;         /* 0: all ports, or a firewall mark */ \
+	int protocol;          /* IPPROTO_TCP, _UDP, _SCTP */ \
+	uint32_t fwmark;       /* 0: by host, port and protocol */ \
+	int family;            /* AF_INET or AF_INET6; of a firewall mark, else as the host */ \
+	char scheduler[16];    /* GORB calls it "method" */ \
+	uint32_t flags;        /* IP_VS_SVC_F_SCHED1..3 */ \
+	uint32_t persistent_s; /* persistence timeout in seconds, 0: off */ \
+	uint32_t prefix;       /* clients of one prefix of this length persist together; 0: each address alone */ \
+	char engine[16];       /* persistence engine; "": none */ \
+	bool ops               /* one-packet scheduling (UDP) */
+
+#define BACKEND_CORE \
+	uint64_t set; \
+	struct inet_addr host;        /* RIP */ \
+	uint16_t port;                /* 0: as the packet has it; only where the service has none either */ \
+	uint32_t weight; \
+	int method;                   /* enum forward_method */ \
+	uint32_t upper, lower;        /* connection thresholds, 0: none */ \
+	struct tunnel_options tunnel
+// clang-format on
+
+struct service_core {
+	SERVICE_CORE;
+};
 
 struct service_options {
-	uint64_t set;
-	struct inet_addr host; // VIP
-	uint16_t port;
-	int protocol;            // IPPROTO_TCP, IPPROTO_UDP
-	char scheduler[16];      // GORB calls it "method"
-	uint32_t flags;          // IP_VS_SVC_F_SCHED1..3
-	uint32_t persistent_s;   // persistence timeout in seconds, 0: off
-	bool ops;                // one-packet scheduling (UDP)
-	struct check_spec pulse; // for backends without one of their own, agents' ones above all
+	union {
+		struct service_core core;
+		struct {
+			SERVICE_CORE;
+		};
+	};
+	struct check_spec pulse; // for backends that agents register
+	struct split_options split;
+};
+
+struct backend_core {
+	BACKEND_CORE;
 };
 
 struct backend_options {
-	uint64_t set;
-	struct inet_addr host; // RIP
-	uint16_t port;         // 0 only while being read: the service's own
-	uint32_t weight;
-	int method; // enum forward_method
+	union {
+		struct backend_core core;
+		struct {
+			BACKEND_CORE;
+		};
+	};
 	struct check_spec pulse;
+	struct labels labels;
+};
+
+// A check that many backends have; counted.
+struct shared_check {
+	unsigned int users;
+	struct check_spec spec;
 };
 
 // The last 100 results of a backend's pulse, as GORB counts them. Kept by health.c.
@@ -54,33 +128,53 @@ struct backend_health {
 	char reason[PROTOCOL_REASON_MAX + 1];
 };
 
+// A backend on its way out: no new connections, and it goes when there is no active one left or at the deadline.
+struct drain {
+	struct drain *prev, *next; // in model->drains
+	struct backend *backend;
+	msec_t started_ms, deadline_ms; // monotonic
+	uint32_t active;                // connections when last looked
+};
+
 struct service;
 struct agent;
 
 struct backend {
-	UT_hash_handle hh; // in service->backends
-	char name[MODEL_NAME_MAX + 1];
-	struct service *service;
-	struct backend_options options;
-	struct backend_health health;
+	UT_hash_handle hh, hh_place;
+	struct backend *prev, *next; // in its service, in order of arrival
+	struct backend_core options;
+	struct shared_check *pulse;    // NULL: none
+	struct labels *labels;         // NULL: none
+	struct backend_health *health; // NULL: never checked
+	struct drain *drain;           // NULL: it stays
 	// set when an agent made it (origin "agent"), else NULL
 	struct agent *agent;
 	struct backend *agent_next; // in agent->backends
+	char *agent_reason;         // NULL: none
 	int agent_state;            // enum protocol_state
-	char agent_reason[PROTOCOL_REASON_MAX + 1];
-	void *pulse; // owned by health.c
+	uint32_t split_weight;      // of a service with a split, see desired.h
+	void *watch;                // owned by health.c
+	struct {
+		struct service *service;
+		struct inet_endpoint at;
+	} place; // hash key: address and port in the service
+	// service and name are one hash key
+	struct service *service;
+	char name[];
 };
 
 struct service {
 	UT_hash_handle hh;     // in model->services, by name
 	UT_hash_handle hh_key; // in model->by_key
+	struct model *model;
 	char name[MODEL_NAME_MAX + 1];
-	struct service_key {
-		struct inet_endpoint vip;
-		int protocol;
-	} key;
-	struct service_options options;
-	struct backend *backends;
+	struct ipvs_key key;
+	struct service_core options;
+	struct shared_check *pulse;  // NULL: none
+	struct split_options *split; // NULL: none
+	struct backend *backends;    // a list, see backend->next
+	uint32_t backend_count;
+	bool leaving; // moved elsewhere: goes with its last backend
 };
 
 struct agent {
@@ -96,43 +190,84 @@ struct agent {
 	struct protocol_report report; // the last one, owned
 	struct backend *backends;      // by agent_next
 	void *waiter;                  // its held request, owned by api_agent.c
+	bool touched;                  // it hears of something at the end of the turn
+	struct agent *touched_next;
+};
+
+// A walk over all services that may rest while the model changes. Between two steps `service` and `backend` are the
+// ones to come next; what is removed meanwhile is stepped over.
+struct model_cursor {
+	struct model_cursor *prev, *next; // in model->cursors
+	struct service *service;          // NULL: at the end
+	struct backend *backend;
 };
 
 struct model {
 	struct service *services, *by_key;
+	struct backend *by_name, *by_place; // all backends
 	struct agent *agents;
+	struct drain *drains;
+	struct model_cursor *cursors;
 };
 
 struct service *model_service(const struct model *model, const char *name);
-struct service *model_service_by_key(const struct model *model, const struct service_options *options);
+struct service *model_service_by_key(const struct model *model, const struct ipvs_key *key);
 struct backend *model_backend(const struct service *service, const char *name);
-// The backend with this address and port, NULL when there is none. Walks the service's backends.
-struct backend *model_backend_at(const struct service *service, const struct inet_addr *host, uint16_t port);
+// The backend with this address and port, NULL when there is none.
+struct backend *model_backend_at(const struct service *service, const struct inet_endpoint *at);
 struct agent *model_agent(const struct model *model, const char *node);
 
-// Add: the name must be free. NULL without memory.
+// Add: name, key and place must be free. NULL without memory.
 struct service *model_add_service(struct model *model, const char *name, const struct service_options *options);
 struct backend *model_add_backend(
 	struct service *service, const char *name, const struct backend_options *options, struct agent *agent);
 struct agent *model_add_agent(struct model *model, const char *node);
 
-// Replaces options; the key (address, port, protocol) must stay the same.
-void model_set_service(struct service *service, const struct service_options *options);
+// Replace all options, key or place included (which must be free). 0 or -ENOMEM, then nothing was changed.
+int model_set_service(struct service *service, const struct service_options *options);
+int model_set_backend(struct backend *backend, const struct backend_options *options);
 
-void model_remove_service(struct model *model, struct service *service); // with its backends
-void model_remove_backend(struct backend *backend);
+// The options as a request carries them.
+void model_service_options(const struct service *service, struct service_options *ret);
+void model_backend_options(const struct backend *backend, struct backend_options *ret);
+void model_key(const struct service_options *options, struct ipvs_key *ret);
+
+void model_remove_service(struct service *service);                // with its backends
+void model_remove_backend(struct backend *backend);                // its watch must be gone
 void model_remove_agent(struct model *model, struct agent *agent); // its backends must be gone
 void model_clear(struct model *model);
 
-// Across fields: what the tables cannot say. 0 or -EINVAL with field and sentence.
-int model_check_service(const struct service_options *options, struct err *err);
-int model_check_backend(const struct service *service, struct backend_options *options, struct err *err);
-// New service options must suit the backends that are there.
-int model_check_service_change(const struct service *service, const struct service_options *options, struct err *err);
+// The backend's record of checks, made when there is none. NULL without memory.
+struct backend_health *model_health(struct backend *backend);
+bool model_is_down(const struct backend *backend);
+// A drain, begun anew when there is one. 0 or -ENOMEM.
+int model_drain(struct backend *backend, msec_t now_ms, msec_t deadline_ms);
+void model_undrain(struct backend *backend);
+void model_set_agent_reason(struct backend *backend, const char *reason);
 
-// The check that this backend gets: its own pulse, or the service's.
+void model_cursor_start(struct model_cursor *cursor, struct model *model);
+void model_cursor_to(struct model_cursor *cursor, struct service *service);
+// The step to the next service.
+void model_cursor_advance(struct model_cursor *cursor);
+void model_cursor_stop(struct model_cursor *cursor, struct model *model);
+
+// Across fields: what the tables cannot say. 0 or -EINVAL with field and sentence. Fill in what one field says of
+// another (a backend's port). -- model_check.c
+int model_check_service(struct service_options *options, struct err *err);
+int model_check_backend(const struct service_core *service, struct backend_options *options, struct err *err);
+// New service options must suit the backends that are there. Key changes are the caller's business.
+int model_check_service_fits(const struct service *service, const struct service_options *options, struct err *err);
+// The first of the fields that name the service in the kernel (or the backend in its service) that differs, or NULL.
+const char *model_moved_service(const struct service *service, const struct service_options *options);
+const char *model_moved_backend(const struct backend *backend, const struct backend_options *options);
+
+// The check that this backend gets: its own pulse, or for an agent's backend the service's; NULL: none.
 const struct check_spec *model_pulse(const struct backend *backend);
+// The value of a backend's label, NULL when it has none of that name.
+const char *model_label(const struct backend *backend, const char *name);
 
+// -- model_fields.c
+extern const struct field_choice model_methods[]; // all of enum forward_method
 extern const struct field_table service_fields, backend_fields;
 
 #endif

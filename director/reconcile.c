@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One pass over one service: desired against known, both sorted, becomes a list of operations; the batch carries them
-// out; known becomes what was accepted.
+// Three steps: gather (desired against known becomes a list of operations, queued in a batch), send, and learn (what
+// was accepted becomes known). A service of which an operation was refused is read again instead of guessed at.
 #include "director/reconcile.h"
 
 #include "shared/clock.h"
@@ -9,47 +9,95 @@
 #include "shared/util.h"
 
 #include <errno.h>
+#include <linux/ip_vs.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define ATTEMPTS 3        // when answers were lost, or the table was changed by someone else
+#define MH_STAGED_FROM 3u // destinations
 
 // What the kernel holds of one service.
 struct known {
 	UT_hash_handle hh;
-	struct ipvs_key key; // zeroed padding: it is the hash key
+	struct ipvs_key key;
 	struct ipvs_service service;
 	struct ipvs_dest *dests; // sorted by ipvs_dest_cmp
+	size_t count, room;
+	bool seen; // by the verification that begins
+};
+
+struct touched {
+	struct ipvs_key key;
+	struct inet_endpoint to; // of one destination
+	bool whole;              // the service and all of its destinations
+};
+
+// One message of the batch under way.
+struct op {
+	enum ipvs_verb verb;
+	bool is_service;
+	int error;
+	size_t service; // index into works
+	struct ipvs_dest dest;
+	struct err *why; // owned; NULL when it was taken
+};
+
+// One service of the batch under way.
+struct work {
+	struct ipvs_key key;
+	const struct service *service; // NULL: it shall go
+	bool whole, refused;
+	bool wrong, own; // refused: since our picture was wrong; the service itself, for another reason
+	struct ipvs_service want;
+	struct ipvs_dest *dests; // whole: what was asked for, owned
 	size_t count;
-	struct ipvs_dest *stats; // the last dump, sorted
-	size_t stats_count;
-	msec_t stats_ms; // 0: never
 };
 
 struct reconcile {
 	struct ipvs *ipvs;
 	struct known *known;
-	// of the batch under way
-	int refused;          // first -errno, 0 when all was taken
-	bool refused_service; // it was the service itself, not one of its destinations
-	struct err why;
+	struct touched *touched;
+	size_t touched_count, touched_room;
+	bool no_memory; // to note what was touched
+	bool blind;     // what the kernel holds is not known
+	struct work *works;
+	size_t work_count, work_room;
+	struct op *ops;
+	size_t op_count, op_room;
+	struct ipvs_key *unseen; // of the verification under way
+	size_t unseen_count;
+	// the last statistics that were asked for
+	struct ipvs_key stats_key;
+	struct ipvs_counted *stats;
+	size_t stats_count;
+	msec_t stats_ms; // 0: none
 };
 
-static void copy_key(struct ipvs_key *to, const struct ipvs_key *from)
+// Makes room for one more item of an array. 0 or -ENOMEM.
+static int grow(void *array, size_t count, size_t *room, size_t size)
 {
-	memset(to, 0, sizeof(*to));
-	to->vip.addr.family = from->vip.addr.family;
-	memcpy(to->vip.addr.bytes, from->vip.addr.bytes, sizeof(to->vip.addr.bytes));
-	to->vip.port = from->vip.port;
-	to->protocol = from->protocol;
-	to->fwmark = from->fwmark;
+	void *items;
+
+	if (count < *room)
+		return 0;
+	size_t more = *room ? 2 * *room : 16;
+
+	memcpy(&items, array, sizeof(items));
+	items = reallocarray(items, more, size);
+	if (!items)
+		return -ENOMEM;
+	memcpy(array, &items, sizeof(items));
+	*room = more;
+	return 0;
 }
+
+// --- what the kernel holds ---
 
 static struct known *find(const struct reconcile *r, const struct ipvs_key *key)
 {
-	struct ipvs_key clean;
 	struct known *known = NULL;
 
-	copy_key(&clean, key);
-	HASH_FIND(hh, r->known, &clean, sizeof(clean), known);
+	HASH_FIND(hh, r->known, key, sizeof(*key), known);
 	return known;
 }
 
@@ -59,7 +107,7 @@ static struct known *add(struct reconcile *r, const struct ipvs_service *service
 
 	if (!known)
 		return NULL;
-	copy_key(&known->key, &service->key);
+	known->key = service->key;
 	known->service = *service;
 	HASH_ADD(hh, r->known, key, sizeof(known->key), known);
 	return known;
@@ -69,64 +117,68 @@ static void forget(struct reconcile *r, struct known *known)
 {
 	HASH_DEL(r->known, known);
 	free(known->dests);
-	free(known->stats);
 	free(known);
 }
 
-static void forget_all(struct reconcile *r)
+// Where the destination stands in the list, or where it would: *ret_found says which.
+static size_t position(const struct known *known, const struct inet_endpoint *to, bool *ret_found)
 {
-	while (r->known)
-		forget(r, r->known);
+	const struct ipvs_dest key = { .to = *to };
+	size_t low = 0, high = known->count;
+
+	*ret_found = false;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		int c = ipvs_dest_cmp(&known->dests[middle], &key);
+
+		if (c == 0) {
+			*ret_found = true;
+			return middle;
+		}
+		if (c < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
 }
 
-static void on_refused(void *ctx, void *cookie, int error, const struct err *why)
+static int learn_dest(struct known *known, enum ipvs_verb verb, const struct ipvs_dest *dest)
 {
-	struct reconcile *r = ctx;
+	bool found;
+	size_t at = position(known, &dest->to, &found);
 
-	if (r->refused)
-		return;
-	r->refused = error;
-	r->refused_service = cookie != NULL;
-	r->why = *why;
-}
-
-int reconcile_new(struct ipvs *ipvs, struct reconcile **ret, struct err *err)
-{
-	struct reconcile *r = calloc(1, sizeof(*r));
-
-	if (!r)
-		return err_set(err, -ENOMEM, NULL, "out of memory");
-	r->ipvs = ipvs;
-	ipvs_on_refused(ipvs, on_refused, r);
-	*ret = r;
+	if (verb == IPVS_DEL) {
+		if (found)
+			memmove(&known->dests[at], &known->dests[at + 1],
+				(--known->count - at) * sizeof(known->dests[0]));
+		return 0;
+	}
+	if (!found) {
+		if (grow(&known->dests, known->count, &known->room, sizeof(known->dests[0])))
+			return -ENOMEM;
+		memmove(&known->dests[at + 1], &known->dests[at], (known->count++ - at) * sizeof(known->dests[0]));
+	}
+	known->dests[at] = *dest;
 	return 0;
-}
-
-void reconcile_free(struct reconcile *r)
-{
-	if (!r)
-		return;
-	forget_all(r);
-	free(r);
-}
-
-static int by_endpoint(const void *a, const void *b)
-{
-	return ipvs_dest_cmp(a, b);
 }
 
 static int observe_dests(struct reconcile *r, struct known *known, struct err *err)
 {
-	struct ipvs_dest *dests = NULL;
+	_cleanup_free_ struct ipvs_counted *counted = NULL;
 	size_t count = 0;
-	int rc = ipvs_dump_dests(r->ipvs, &known->key, &dests, &count, err);
+	int rc = ipvs_dump_dests(r->ipvs, &known->key, &counted, &count, err);
 
 	if (rc)
 		return rc;
-	sort_items(dests, count, sizeof(*dests), by_endpoint);
+	struct ipvs_dest *dests = calloc(count ? count : 1, sizeof(*dests));
+	if (!dests)
+		return err_set(err, -ENOMEM, NULL, "out of memory");
+	for (size_t i = 0; i < count; i++)
+		dests[i] = counted[i].dest;
 	free(known->dests);
 	known->dests = dests;
-	known->count = count;
+	known->count = known->room = count;
 	return 0;
 }
 
@@ -134,7 +186,7 @@ static int observe_dests(struct reconcile *r, struct known *known, struct err *e
 static int observe_one(struct reconcile *r, const struct ipvs_key *key, struct err *err)
 {
 	struct ipvs_service service;
-	int rc = ipvs_get_service(r->ipvs, key, &service, err);
+	int rc = ipvs_get_service(r->ipvs, key, &service, NULL, err);
 
 	if (find(r, key))
 		forget(r, find(r, key));
@@ -153,172 +205,81 @@ int reconcile_observe(struct reconcile *r, struct err *err)
 
 	if (rc)
 		return rc;
-	forget_all(r);
+	while (r->known)
+		forget(r, r->known);
 	for (size_t i = 0; i < count && !rc; i++) {
 		struct known *known = add(r, &services[i]);
 
 		rc = known ? observe_dests(r, known, err) : err_set(err, -ENOMEM, NULL, "out of memory");
+		if (rc == -ESRCH)
+			rc = 0; // it went between the two dumps
 	}
 	return rc;
 }
 
-struct pass {
-	struct reconcile *r;
-	const struct ipvs_key *key;
-	size_t changes;
-};
-
-static int change_dest(void *ctx, const void *want_item, const void *have_item)
+int reconcile_verify_start(struct reconcile *r, struct err *err)
 {
-	struct pass *pass = ctx;
-	const struct ipvs_dest *want = want_item, *have = have_item;
-
-	if (want && have && ipvs_dest_same(want, have))
-		return 0;
-	pass->changes++;
-	return ipvs_dest_change(pass->r->ipvs,
-		!have           ? IPVS_ADD
-			: !want ? IPVS_DEL
-				: IPVS_SET,
-		pass->key, want ? want : have, NULL);
-}
-
-// One pass: queue the difference and send it. *ret_refused says whether the kernel took all of it.
-static int run_pass(struct reconcile *r, const struct service *service, int *ret_refused, struct err *err)
-{
-	_cleanup_free_ struct ipvs_dest *dests = NULL;
-	struct ipvs_service want;
+	_cleanup_free_ struct ipvs_service *services = NULL;
 	size_t count = 0;
-	int rc = desired_dests(service, &dests, &count);
+	int rc = ipvs_dump_services(r->ipvs, &services, &count, err);
 
-	desired_service(service, &want);
-	struct known *known = find(r, &want.key);
-	struct pass pass = { r, &want.key, 0 };
-
-	r->refused = 0;
-	if (!rc && (!known || !ipvs_service_same(&want, &known->service))) {
-		pass.changes++;
-		rc = ipvs_service_change(r->ipvs, known ? IPVS_SET : IPVS_ADD, &want, &want);
-	}
-	if (!rc)
-		rc = diff_sorted((struct diff_list) { dests, count, sizeof(*dests) },
-			(struct diff_list) { known ? known->dests : NULL, known ? known->count : 0, sizeof(*dests) },
-			by_endpoint, change_dest, &pass);
-	if (!rc && pass.changes)
-		rc = ipvs_flush(r->ipvs);
 	if (rc)
-		return err_set(err, rc, NULL, "cannot speak to the kernel: %s", strerror(-rc));
-	*ret_refused = r->refused;
-	if (r->refused || !pass.changes)
-		return 0;
-	if (!known)
-		known = add(r, &want);
-	if (!known)
+		return rc;
+	struct ipvs_key *keys = calloc(count ? count : 1, sizeof(*keys));
+	if (!keys)
 		return err_set(err, -ENOMEM, NULL, "out of memory");
-	known->service = want;
-	free(known->dests);
-	known->dests = STEAL(dests);
-	known->count = count;
-	known->stats_ms = 0;
+	for (struct known *known = r->known; known; known = known->hh.next)
+		known->seen = false;
+	for (size_t i = 0; i < count; i++) {
+		struct known *known = find(r, &services[i].key);
+
+		if (!known)
+			known = add(r, &services[i]);
+		keys[i] = services[i].key;
+		if (!known) {
+			free(keys);
+			return err_set(err, -ENOMEM, NULL, "out of memory");
+		}
+		known->service = services[i];
+		known->seen = true;
+	}
+	for (struct known *known = r->known, *next; known; known = next) {
+		next = known->hh.next;
+		if (!known->seen)
+			forget(r, known);
+	}
+	free(r->unseen);
+	r->unseen = keys;
+	r->unseen_count = count;
 	return 0;
 }
 
-// Refusals that say that our picture of the kernel was wrong. ENOENT for a service means its scheduler (ip_vs_ctl.c).
-static bool picture_was_wrong(const struct reconcile *r)
+int reconcile_verify_next(struct reconcile *r, struct ipvs_key *ret, struct err *err)
 {
-	return r->refused == -EEXIST || r->refused == -ESRCH || (r->refused == -ENOENT && !r->refused_service);
-}
-
-int reconcile_service(struct reconcile *r, const struct service *service, struct err *err)
-{
-	struct ipvs_key key;
-	int refused = 0;
-
-	desired_key(&service->options, &key);
-	int rc = run_pass(r, service, &refused, err);
-	if (rc || !refused)
-		return rc;
-	const struct err why = r->why;
-	rc = observe_one(r, &key, err);
-	if (!rc && picture_was_wrong(r)) {
-		char text[IPVS_KEY_MAX];
-
-		log_warning("%s: the kernel's table was changed by someone else, looking again",
-			ipvs_key_format(&key, text));
-		rc = run_pass(r, service, &refused, err);
-		if (!rc && !refused)
-			return 0;
-		if (!rc)
-			observe_one(r, &key, NULL);
-	}
-	if (rc)
-		return rc;
-	if (err)
-		*err = why;
-	return refused;
-}
-
-int reconcile_remove(struct reconcile *r, const struct ipvs_key *key, struct err *err)
-{
-	const struct ipvs_service service = { .key = *key };
-	struct known *known = find(r, key);
-
-	if (!known)
+	if (!r->unseen_count) {
+		free(r->unseen);
+		r->unseen = NULL;
 		return 0;
-	r->refused = 0;
-	int rc = ipvs_service_change(r->ipvs, IPVS_DEL, &service, NULL);
-	if (!rc)
-		rc = ipvs_flush(r->ipvs);
-	if (rc)
-		return err_set(err, rc, NULL, "cannot speak to the kernel: %s", strerror(-rc));
-	if (r->refused && r->refused != -ESRCH) {
-		if (err)
-			*err = r->why;
-		return r->refused;
 	}
-	forget(r, known);
-	return 0;
+	*ret = r->unseen[--r->unseen_count];
+	struct known *known = find(r, ret);
+	int rc = known ? observe_dests(r, known, err) : 0;
+
+	if (rc == -ESRCH) { // it went since
+		forget(r, known);
+		rc = 0;
+	}
+	return rc ? rc : 1;
+}
+
+bool reconcile_verifying(const struct reconcile *r)
+{
+	return r->unseen != NULL;
 }
 
 bool reconcile_knows(const struct reconcile *r, const struct ipvs_key *key)
 {
 	return find(r, key) != NULL;
-}
-
-int reconcile_stats(struct reconcile *r, const struct ipvs_key *key, msec_t max_age_ms, const struct ipvs_dest **ret,
-	size_t *ret_count, struct err *err)
-{
-	struct known *known = find(r, key);
-	msec_t now = clock_now_ms();
-
-	*ret = NULL;
-	*ret_count = 0;
-	if (!known)
-		return 0;
-	if (!known->stats_ms || now - known->stats_ms > max_age_ms) {
-		struct ipvs_dest *stats = NULL;
-		size_t count = 0;
-		int rc = ipvs_dump_dests(r->ipvs, key, &stats, &count, err);
-
-		if (rc)
-			return rc;
-		sort_items(stats, count, sizeof(*stats), by_endpoint);
-		free(known->stats);
-		known->stats = stats;
-		known->stats_count = count;
-		known->stats_ms = now;
-	}
-	*ret = known->stats;
-	*ret_count = known->stats_count;
-	return 0;
-}
-
-void reconcile_service_stats(struct reconcile *r, const struct ipvs_key *key, struct ipvs_stats *ret)
-{
-	struct ipvs_service service = { 0 };
-
-	ipvs_get_service(r->ipvs, key, &service, NULL);
-	*ret = service.stats;
 }
 
 void reconcile_each(
@@ -328,7 +289,474 @@ void reconcile_each(
 		each(ctx, &known->key, known->count);
 }
 
+// --- life cycle ---
+
+static void on_refused(void *ctx, void *cookie, int error, const struct err *why)
+{
+	struct reconcile *r = ctx;
+	struct op *op = &r->ops[(uintptr_t)cookie - 1];
+
+	op->error = error;
+	op->why = malloc(sizeof(*why));
+	if (op->why)
+		*op->why = *why;
+}
+
+int reconcile_new(struct ipvs *ipvs, struct reconcile **ret, struct err *err)
+{
+	struct reconcile *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return err_set(err, -ENOMEM, NULL, "out of memory");
+	r->ipvs = ipvs;
+	ipvs_on_refused(ipvs, on_refused, r);
+	*ret = r;
+	return 0;
+}
+
+static void batch_clear(struct reconcile *r)
+{
+	for (size_t i = 0; i < r->op_count; i++)
+		free(r->ops[i].why);
+	for (size_t i = 0; i < r->work_count; i++)
+		free(r->works[i].dests);
+	r->op_count = r->work_count = 0;
+}
+
+void reconcile_free(struct reconcile *r)
+{
+	if (!r)
+		return;
+	while (r->known)
+		forget(r, r->known);
+	batch_clear(r);
+	free(r->ops);
+	free(r->works);
+	free(r->touched);
+	free(r->stats);
+	free(r->unseen);
+	free(r);
+}
+
 size_t reconcile_messages(const struct reconcile *r)
 {
 	return ipvs_messages(r->ipvs);
+}
+
+// --- touching ---
+
+static void touch(struct reconcile *r, const struct touched *item)
+{
+	if (grow(&r->touched, r->touched_count, &r->touched_room, sizeof(*item)))
+		r->no_memory = true;
+	else
+		r->touched[r->touched_count++] = *item;
+}
+
+void reconcile_touch(struct reconcile *r, const struct ipvs_key *key)
+{
+	touch(r, &(struct touched) { .key = *key, .whole = true });
+}
+
+void reconcile_touch_dest(struct reconcile *r, const struct ipvs_key *key, const struct inet_endpoint *to)
+{
+	touch(r, &(struct touched) { .key = *key, .to = *to });
+}
+
+// By service; the whole service first.
+static int by_touched(const void *a, const void *b)
+{
+	const struct touched *left = a, *right = b;
+	int c = ipvs_key_cmp(&left->key, &right->key);
+
+	if (!c)
+		c = right->whole - left->whole;
+	return c ? c : inet_endpoint_cmp(&left->to, &right->to);
+}
+
+// --- gathering ---
+
+// Operations go to the batch, or to whoever wants to read the plan.
+struct gather {
+	struct reconcile *r;
+	size_t service; // index into r->works
+	const struct ipvs_key *key;
+	reconcile_plan_fn plan;
+	void *ctx;
+};
+
+static int queue_op(
+	struct gather *g, enum ipvs_verb verb, const struct ipvs_service *service, const struct ipvs_dest *dest)
+{
+	struct reconcile *r = g->r;
+
+	if (g->plan) {
+		g->plan(g->ctx, verb, g->key, dest);
+		return 0;
+	}
+	if (grow(&r->ops, r->op_count, &r->op_room, sizeof(*r->ops)))
+		return -ENOMEM;
+	struct op *op = &r->ops[r->op_count++];
+	*op = (struct op) { .verb = verb, .is_service = service, .service = g->service };
+	if (dest)
+		op->dest = *dest;
+	void *cookie = (void *)(uintptr_t)r->op_count;
+
+	return service ? ipvs_service_change(r->ipvs, verb, service, cookie)
+		       : ipvs_dest_change(r->ipvs, verb, g->key, dest, cookie);
+}
+
+static int gather_dest(void *ctx, const void *want_item, const void *have_item)
+{
+	const struct ipvs_dest *want = want_item, *have = have_item;
+
+	if (want && have && ipvs_dest_same(want, have))
+		return 0;
+	enum ipvs_verb verb = !have ? IPVS_ADD : want ? IPVS_SET : IPVS_DEL;
+
+	return queue_op(ctx, verb, NULL, want ? want : have);
+}
+
+static int by_endpoint(const void *a, const void *b)
+{
+	return ipvs_dest_cmp(a, b);
+}
+
+// A new service with scheduler mh gets its destinations under rr, since mh builds its whole table at each of them.
+static bool is_staged(const struct ipvs_service *want, size_t count)
+{
+	return strcmp(want->scheduler, "mh") == 0 && count >= MH_STAGED_FROM;
+}
+
+static int gather_whole(struct gather *g, const struct service *service, const struct ipvs_service *want,
+	const struct known *known, struct ipvs_dest **ret_dests, size_t *ret_count)
+{
+	struct ipvs_dest *dests = NULL;
+	size_t count = 0;
+	int rc = desired_dests(service, &dests, &count);
+
+	if (rc)
+		return rc;
+	*ret_dests = dests;
+	*ret_count = count;
+	const bool staged = !known && is_staged(want, count);
+	struct ipvs_service first = *want;
+
+	if (staged) {
+		memset(first.scheduler, 0, sizeof(first.scheduler));
+		memcpy(first.scheduler, "rr", 2);
+		first.flags &= ~(uint32_t)(IP_VS_SVC_F_SCHED1 | IP_VS_SVC_F_SCHED2 | IP_VS_SVC_F_SCHED3);
+	}
+	if (!known || !ipvs_service_same(want, &known->service))
+		rc = queue_op(g, known ? IPVS_SET : IPVS_ADD, &first, NULL);
+	if (!rc)
+		rc = diff_sorted((struct diff_list) { dests, count, sizeof(*dests) },
+			(struct diff_list) { known ? known->dests : NULL, known ? known->count : 0, sizeof(*dests) },
+			by_endpoint, gather_dest, g);
+	if (!rc && staged)
+		rc = queue_op(g, IPVS_SET, want, NULL);
+	return rc;
+}
+
+static int gather_one(
+	struct gather *g, const struct service *service, const struct known *known, const struct inet_endpoint *to)
+{
+	const struct backend *backend = model_backend_at(service, to);
+	struct ipvs_dest want;
+	bool found;
+	size_t at = position(known, to, &found);
+
+	if (backend)
+		desired_dest(backend, &want);
+	if (!backend && !found)
+		return 0;
+	return gather_dest(g, backend ? &want : NULL, found ? &known->dests[at] : NULL);
+}
+
+// All that was touched of one service: items[0..count), the whole service first.
+static int gather_service(struct reconcile *r, const struct model *model, const struct touched *items, size_t count)
+{
+	const struct known *known = find(r, &items->key);
+	const struct service *service = model_service_by_key(model, &items->key);
+	int rc = grow(&r->works, r->work_count, &r->work_room, sizeof(*r->works));
+
+	if (rc)
+		return rc;
+	struct work *work = &r->works[r->work_count++];
+	struct gather g = { .r = r, .service = r->work_count - 1, .key = &items->key };
+
+	*work = (struct work) { .key = items->key, .service = service };
+	if (!service) {
+		work->want.key = items->key;
+		return known ? queue_op(&g, IPVS_DEL, &work->want, NULL) : 0;
+	}
+	work->whole = items->whole || !known;
+	desired_service(service, &work->want);
+	if (work->whole)
+		return gather_whole(&g, service, &work->want, known, &work->dests, &work->count);
+	for (size_t i = 0; i < count && !rc; i++)
+		if (!i || inet_endpoint_cmp(&items[i].to, &items[i - 1].to) != 0)
+			rc = gather_one(&g, service, known, &items[i].to);
+	return rc;
+}
+
+static size_t same_service(const struct touched *items, size_t count)
+{
+	size_t n = 1;
+
+	while (n < count && ipvs_key_cmp(&items[n].key, &items->key) == 0)
+		n++;
+	return n;
+}
+
+static int gather(struct reconcile *r, const struct model *model, struct touched *items, size_t count)
+{
+	int rc = 0;
+
+	sort_items(items, count, sizeof(*items), by_touched);
+	for (size_t i = 0, n; i < count && !rc; i += n) {
+		n = same_service(items + i, count - i);
+		rc = gather_service(r, model, items + i, n);
+	}
+	return rc;
+}
+
+int reconcile_plan(const struct reconcile *r, const struct model *model, const struct ipvs_key *key,
+	reconcile_plan_fn each, void *ctx)
+{
+	const struct known *known = find(r, key);
+	const struct service *service = model_service_by_key(model, key);
+	// nothing is queued: the reconciler stays as it is
+	struct gather g = { .key = key, .plan = each, .ctx = ctx };
+	_cleanup_free_ struct ipvs_dest *dests = NULL;
+	struct ipvs_service want;
+	size_t count = 0;
+
+	if (!service) {
+		for (size_t i = 0; known && i < known->count; i++)
+			each(ctx, IPVS_DEL, key, &known->dests[i]);
+		if (known)
+			each(ctx, IPVS_DEL, key, NULL);
+		return 0;
+	}
+	desired_service(service, &want);
+	return gather_whole(&g, service, &want, known, &dests, &count);
+}
+
+// --- learning ---
+
+static bool harmless(const struct op *op)
+{
+	return op->verb == IPVS_DEL && (op->error == -ESRCH || op->error == -ENOENT);
+}
+
+// Refusals that say that our picture of the kernel was wrong. ENOENT for a service means its scheduler (ip_vs_ctl.c).
+static bool picture_was_wrong(const struct op *op)
+{
+	return op->error == -EEXIST || op->error == -ESRCH || (op->error == -ENOENT && !op->is_service);
+}
+
+// What one service's operations have made of the kernel, all of them taken.
+static int learn_service(struct reconcile *r, struct work *work)
+{
+	struct known *known = find(r, &work->key);
+
+	if (!work->service) {
+		if (known)
+			forget(r, known);
+		return 0;
+	}
+	if (!work->whole)
+		return 0; // by its operations
+	if (!known)
+		known = add(r, &work->want);
+	if (!known)
+		return -ENOMEM;
+	known->service = work->want;
+	free(known->dests);
+	known->dests = STEAL(work->dests);
+	known->count = known->room = work->count;
+	return 0;
+}
+
+static int learn(struct reconcile *r, struct err *err)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < r->op_count; i++) {
+		const struct op *op = &r->ops[i];
+		struct work *work = &r->works[op->service];
+
+		if (!op->error || harmless(op))
+			continue;
+		work->refused = true;
+		work->wrong |= picture_was_wrong(op);
+		work->own |= op->is_service && !picture_was_wrong(op);
+	}
+	for (size_t i = 0; i < r->op_count && !rc; i++) {
+		const struct op *op = &r->ops[i];
+		const struct work *work = &r->works[op->service];
+
+		if (!work->refused && !work->whole && work->service)
+			rc = learn_dest(find(r, &work->key), op->verb, &op->dest);
+	}
+	for (size_t i = 0; i < r->work_count && !rc; i++) {
+		struct work *work = &r->works[i];
+
+		rc = work->refused ? observe_one(r, &work->key, err) : learn_service(r, work);
+	}
+	return rc == -ENOMEM ? err_set(err, rc, NULL, "out of memory") : rc;
+}
+
+// --- settling ---
+
+// Services whose picture was wrong, and was corrected, get another try; a service that is itself refused takes its
+// destinations with it.
+static void note_again(struct reconcile *r)
+{
+	char text[IPVS_KEY_MAX];
+
+	for (size_t i = 0; i < r->work_count; i++) {
+		if (!r->works[i].wrong || r->works[i].own)
+			continue;
+		log_warning("%s: the kernel's table was changed by someone else, looking again",
+			ipvs_key_format(&r->works[i].key, text));
+		reconcile_touch(r, &r->works[i].key);
+	}
+}
+
+static void tell_refusals(struct reconcile *r, reconcile_refused_fn refused, void *ctx)
+{
+	static const struct err no_words = { .text = "out of memory" };
+
+	for (size_t i = 0; i < r->op_count; i++) {
+		const struct op *op = &r->ops[i];
+
+		if (op->error && !harmless(op))
+			refused(ctx, &r->works[op->service].key, op->is_service ? NULL : &op->dest.to, op->error,
+				op->why ? op->why : &no_words);
+	}
+}
+
+// What was taken is not known, so all that was under way is looked at again. Without a look we are blind.
+static void look_again(struct reconcile *r)
+{
+	for (size_t i = 0; i < r->work_count; i++)
+		if (observe_one(r, &r->works[i].key, NULL))
+			r->blind = true;
+}
+
+static int settle_once(struct reconcile *r, const struct model *model, bool last, reconcile_refused_fn refused,
+	void *ctx, struct err *err)
+{
+	struct touched *items = STEAL(r->touched);
+	size_t count = r->touched_count;
+
+	r->touched_count = r->touched_room = 0;
+	int rc = gather(r, model, items, count);
+	int sent = ipvs_flush(r->ipvs);
+
+	if (!rc)
+		rc = sent;
+	if (rc) {
+		err_set(err, rc, NULL, "%s", strerror(-rc));
+		look_again(r);
+	} else {
+		rc = learn(r, err);
+		r->blind |= rc != 0;
+	}
+	if (!rc && !last)
+		note_again(r);
+	if (!rc && !r->touched_count)
+		tell_refusals(r, refused, ctx);
+	for (size_t i = 0; rc && i < count; i++)
+		touch(r, &items[i]);
+	free(items);
+	batch_clear(r);
+	return rc;
+}
+
+int reconcile_settle(
+	struct reconcile *r, const struct model *model, reconcile_refused_fn refused, void *ctx, struct err *err)
+{
+	int rc = 0;
+
+	if (r->no_memory) {
+		r->no_memory = false;
+		return err_set(err, -ENOMEM, NULL, "out of memory");
+	}
+	if (r->touched_count)
+		r->stats_ms = 0;
+	for (int i = 1; i <= ATTEMPTS && r->touched_count; i++) {
+		rc = r->blind ? reconcile_observe(r, err) : 0;
+		if (rc)
+			break;
+		r->blind = false;
+		rc = settle_once(r, model, i == ATTEMPTS, refused, ctx, err);
+		if (rc == -ENOBUFS)
+			log_warning("answers of the kernel were lost, looking at the services again");
+		else if (rc)
+			break;
+	}
+	if (rc)
+		err_context(err, "cannot speak to the kernel: ");
+	return rc;
+}
+
+// --- counters ---
+
+int reconcile_stats(struct reconcile *r, const struct ipvs_key *key, msec_t max_age_ms, const struct ipvs_counted **ret,
+	size_t *ret_count, struct err *err)
+{
+	msec_t now = clock_now_ms();
+
+	*ret = NULL;
+	*ret_count = 0;
+	if (!find(r, key))
+		return 0;
+	if (!r->stats_ms || now - r->stats_ms >= max_age_ms || ipvs_key_cmp(key, &r->stats_key) != 0) {
+		struct ipvs_counted *stats = NULL;
+		size_t count = 0;
+		int rc = ipvs_dump_dests(r->ipvs, key, &stats, &count, err);
+
+		if (rc)
+			return rc;
+		free(r->stats);
+		r->stats = stats;
+		r->stats_count = count;
+		r->stats_key = *key;
+		r->stats_ms = now;
+	}
+	*ret = r->stats;
+	*ret_count = r->stats_count;
+	return 0;
+}
+
+int reconcile_read_stats(
+	struct reconcile *r, const struct ipvs_key *key, struct ipvs_counted **ret, size_t *ret_count, struct err *err)
+{
+	*ret = NULL;
+	*ret_count = 0;
+	return find(r, key) ? ipvs_dump_dests(r->ipvs, key, ret, ret_count, err) : 0;
+}
+
+static int by_counted(const void *a, const void *b)
+{
+	return ipvs_dest_cmp(&((const struct ipvs_counted *)a)->dest, &((const struct ipvs_counted *)b)->dest);
+}
+
+const struct ipvs_counted *reconcile_find(
+	const struct ipvs_counted *counted, size_t count, const struct backend *backend)
+{
+	const struct ipvs_counted want = { .dest.to = backend->place.at };
+
+	return count ? bsearch(&want, counted, count, sizeof(*counted), by_counted) : NULL;
+}
+
+void reconcile_service_stats(struct reconcile *r, const struct ipvs_key *key, struct ipvs_stats *ret)
+{
+	struct ipvs_service service;
+
+	*ret = (struct ipvs_stats) { 0 };
+	ipvs_get_service(r->ipvs, key, &service, ret, NULL);
 }

@@ -2,9 +2,10 @@
 // Makes the kernel's table equal to the desired one, and remembers what the kernel holds. The only caller of IPVS
 // changes. Floor 3.
 //
-// What the kernel holds is kept in memory and trusted between verifications: a change costs its own messages and no
-// dump. A refusal makes us look again: the service is dumped, and what was refused because our picture was wrong is
-// tried once more.
+// Whoever changes the model says what he touched; reconcile_settle then sends the difference in one batch. What the
+// kernel holds is kept in memory and trusted between verifications: a change costs its own messages, no dump, and no
+// work that grows with the table. A refusal makes us look again: the service is dumped, and what was refused because
+// our picture was wrong is tried once more.
 #ifndef BRASS_DIRECTOR_RECONCILE_H
 #define BRASS_DIRECTOR_RECONCILE_H
 
@@ -20,20 +21,46 @@ void reconcile_free(struct reconcile *r);
 // Reads the kernel's whole table. To be called first, and whenever it may have changed behind our back.
 int reconcile_observe(struct reconcile *r, struct err *err);
 
-// Makes one service and its destinations as desired, in one batch. 0, or the kernel's -errno with its words; then the
-// kernel holds what it accepted, and what it holds is known.
-int reconcile_service(struct reconcile *r, const struct service *service, struct err *err);
+// The same in slices, so that nobody waits for a large table: start reads the list of services, each next reads the
+// destinations of one of them and tells its key. next returns 1, 0 when all were seen, or -errno.
+int reconcile_verify_start(struct reconcile *r, struct err *err);
+int reconcile_verify_next(struct reconcile *r, struct ipvs_key *ret, struct err *err);
+bool reconcile_verifying(const struct reconcile *r);
 
-// Takes a service out of the kernel. 0 also when it was not there.
-int reconcile_remove(struct reconcile *r, const struct ipvs_key *key, struct err *err);
+// Something about this service, or about one destination of it, has changed in the model, or it has gone. Without
+// memory the next settle fails.
+void reconcile_touch(struct reconcile *r, const struct ipvs_key *key);
+void reconcile_touch_dest(struct reconcile *r, const struct ipvs_key *key, const struct inet_endpoint *to);
+
+// What the kernel would not take: a service (to is NULL) or one of its destinations.
+typedef void (*reconcile_refused_fn)(
+	void *ctx, const struct ipvs_key *key, const struct inet_endpoint *to, int error, const struct err *why);
+
+// Makes what was touched as the model has it; keys that the model does not have are removed. Refusals are told one by
+// one; what the kernel accepted is known. 0, or -errno when the kernel could not be spoken to: then the rest stays
+// touched.
+int reconcile_settle(
+	struct reconcile *r, const struct model *model, reconcile_refused_fn refused, void *ctx, struct err *err);
+
+// What a settle would send, without sending it: each(ctx, verb, key, destination or NULL).
+typedef void (*reconcile_plan_fn)(
+	void *ctx, enum ipvs_verb verb, const struct ipvs_key *key, const struct ipvs_dest *dest);
+int reconcile_plan(const struct reconcile *r, const struct model *model, const struct ipvs_key *key,
+	reconcile_plan_fn each, void *ctx);
 
 // Does the kernel hold this service (as far as we know)?
 bool reconcile_knows(const struct reconcile *r, const struct ipvs_key *key);
 
-// Counters and connections of a service's destinations, at most max_age_ms old. The array is sorted by ipvs_dest_cmp
-// and valid until the next call for this service.
-int reconcile_stats(struct reconcile *r, const struct ipvs_key *key, msec_t max_age_ms, const struct ipvs_dest **ret,
+// Counters and connections of a service's destinations, at most max_age_ms old (0: read now). The array is sorted by
+// ipvs_dest_cmp and valid until the next call.
+int reconcile_stats(struct reconcile *r, const struct ipvs_key *key, msec_t max_age_ms, const struct ipvs_counted **ret,
 	size_t *ret_count, struct err *err);
+// The same, read now, in an array that is the caller's to free.
+int reconcile_read_stats(
+	struct reconcile *r, const struct ipvs_key *key, struct ipvs_counted **ret, size_t *ret_count, struct err *err);
+// The one of this backend in such an array, NULL when it is not there.
+const struct ipvs_counted *reconcile_find(
+	const struct ipvs_counted *counted, size_t count, const struct backend *backend);
 // The service's own counters, as they are now; zeros when the kernel does not have it.
 void reconcile_service_stats(struct reconcile *r, const struct ipvs_key *key, struct ipvs_stats *ret);
 

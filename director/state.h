@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The director's state and the only way to change it: each function here takes one change through validation, store,
-// model and kernel, and undoes all of it when one of them refuses. Floor 3.
+// The director's state and the only way to change it. Floor 3.
 //
-// Order of a change: validate; commit it to the store (with what it will make in the kernel); change the model;
-// reconcile the kernel. A crash in between is repaired by the next start: the store says what should be and what is
-// ours. If the kernel refuses, model and store go back to what they were.
+// Changes are staged: a function here validates one change, writes its rows into the store's open turn, changes the
+// model and notes what that touches in the kernel. state_settle ends the turn: commit (one fsync for all that came in
+// one turn of the loop), VIPs, one batch to the kernel. When the store or the kernel refuses, all that was staged is
+// taken back, in model, store and kernel, and whoever asked is told why; the edge then tries the changes of that turn
+// one by one (api.c). A crash in between is repaired by the next start: the store says what should be and what is ours.
+//
+// What nobody asked for (verdicts of health, leases that run out, drains that end) takes the same way, but is never
+// taken back: what the kernel refuses is logged, and the next resync tries again.
 //
 // Errors, for the HTTP layer: -EINVAL bad input · -ENOENT no such object · -EEXIST is there already and differs, or the
 // place is taken · -EREMOTEIO the kernel refused (its words in err) · -EIO the store failed.
@@ -18,6 +22,8 @@
 #include "director/store.h"
 #include "director/vip.h"
 
+struct stale_row;
+
 struct state {
 	struct model model;
 	// owned by whoever made the state, outlive it
@@ -27,24 +33,48 @@ struct state {
 	struct health *health;
 	msec_t reap_after_ms;
 	uint32_t first_revision; // agents' revisions start here, so that they differ from those of an earlier run
+	bool take_all;           // services in the kernel that we do not know are removed, not left alone
 	// an agent should hear of something: wake its held request
 	void (*agent_changed)(void *ctx, struct agent *agent);
 	// an agent is about to go
 	void (*agent_gone)(void *ctx, struct agent *agent);
 	// there is a new deadline at due_ms (monotonic); the others have not come nearer
 	void (*lease_due)(void *ctx, msec_t due_ms);
+	// a backend has begun to drain
+	void (*drain_due)(void *ctx);
 	void *ctx;
+	// --- of the turn under way ---
+	bool staged;  // something was asked for
+	int poisoned; // -errno: a change could not be staged wholly; the turn must be taken back
+	struct err poison;
+	int refused; // -errno of the first refusal of something that was asked for
+	struct err why;
+	struct agent *touched_agents;
+	struct stale_row *stale, *stale_next; // rows of the two lists of what is ours that may go now, after this turn
 };
+
+// --- the turn ---
+
+// Ends a turn. 0 also when there was nothing to do. On an error nothing of what was staged is left.
+int state_settle(struct state *state, struct err *err);
+// Ends a turn of things that nobody asked for.
+void state_settle_facts(struct state *state);
+
+// --- life around it: state_load.c ---
 
 // Reads the store into the (empty) model, then makes the kernel equal to it, adopting what is there: only differences
 // are written. What the store says is ours but is no longer wanted is removed. Objects that the kernel refuses are
 // logged and kept.
 int state_load(struct state *state, struct err *err);
-// Looks at the kernel again and repairs what differs. Returns the number of messages that it took, or -errno.
-int state_resync(struct state *state, struct err *err);
+// Looks at the kernel again and repairs what differs, in slices, so that nobody waits: the first call of a verification
+// reads the list of services, each call some of them. Returns the number of messages that it took, or -errno;
+// *ret_done says that all were seen.
+int state_verify(struct state *state, bool *ret_done, struct err *err);
 // Takes services and VIPs out of the kernel; store and model stay.
 void state_flush_kernel(struct state *state);
 void state_clear(struct state *state);
+
+// --- staging: state.c ---
 
 // An object that is there and equal is fine, and nothing is changed.
 int state_put_service(struct state *state, const char *name, const struct service_options *options, struct err *err);
@@ -58,6 +88,27 @@ int state_set_backend(
 	struct state *state, struct backend *backend, const struct backend_options *options, struct err *err);
 int state_delete_backend(struct state *state, struct backend *backend, struct err *err);
 
+// --- leaving gently: state_drain.c ---
+
+// No new connections; the backend is deleted when it has no active one left, at the latest after wait_ms. One that is
+// on its way already gets the new time.
+int state_drain_backend(struct state *state, struct backend *backend, msec_t wait_ms, struct err *err);
+// The same for all backends of a service, which goes with the last one.
+int state_drain_service(struct state *state, struct service *service, msec_t wait_ms, struct err *err);
+// They stay after all.
+int state_undrain_backend(struct state *state, struct backend *backend, struct err *err);
+int state_undrain_service(struct state *state, struct service *service, struct err *err);
+// Another address, port, protocol or family: the new one is made, and the old one drains beside it under a name of its
+// own (NAME.old, NAME.old2, ...).
+int state_move_service(struct state *state, struct service *service, const struct service_options *options,
+	msec_t wait_ms, struct err *err);
+int state_move_backend(struct state *state, struct backend *backend, const struct backend_options *options,
+	msec_t wait_ms, struct err *err);
+// Looks at what is draining; what is done goes. Returns true while something drains.
+bool state_drain_tick(struct state *state);
+
+// --- agents: state_agent.c ---
+
 // A report of an agent, whose lists are taken over (and left empty) on success.
 int state_report(
 	struct state *state, const char *node, struct protocol_report *report, struct agent **ret, struct err *err);
@@ -68,6 +119,10 @@ int state_answer(struct state *state, const struct agent *agent, msec_t max_age_
 	struct err *err);
 // Leases that are due.
 void state_expire(struct state *state);
+
+// The largest packet of a client that reaches the backend without being cut, in bytes. 0 or -errno when the kernel has
+// no route.
+int state_max_packet(struct state *state, const struct backend *backend, uint32_t *ret);
 
 // A pulse's verdict changed.
 void state_health_changed(struct state *state, struct backend *backend);

@@ -10,12 +10,22 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <utlist.h>
 
 void state_touch_agent(struct state *state, struct agent *agent)
 {
 	agent->revision++;
-	if (state->agent_changed)
-		state->agent_changed(state->ctx, agent);
+	if (agent->touched)
+		return;
+	agent->touched = true;
+	LL_PREPEND2(state->touched_agents, agent, touched_next);
+}
+
+void state_untouch_agent(struct state *state, struct agent *agent)
+{
+	if (agent->touched)
+		LL_DELETE2(state->touched_agents, agent, touched_next);
+	agent->touched = false;
 }
 
 static bool names_service(const struct agent *agent, const char *service)
@@ -29,13 +39,15 @@ static bool names_service(const struct agent *agent, const char *service)
 static int agent_options(const struct service *service, const struct agent *agent,
 	const struct protocol_backend *reported, struct backend_options *ret, struct err *err)
 {
-	*ret = (struct backend_options) {
-		.host = agent->report.address,
-		.port = reported->port,
-		.weight = reported->weight,
-		.method = reported->method,
-	};
-	return model_check_backend(service, ret, err);
+	*ret = *(const struct backend_options *)backend_fields.defaults;
+	ret->host = agent->report.address;
+	ret->port = reported->port;
+	ret->weight = reported->weight;
+	ret->method = reported->method;
+	if (service->options.fwmark)
+		return err_set(err, -EINVAL, NULL,
+			"service %s goes by firewall mark: it has no VIP that an agent could set up", service->name);
+	return model_check_backend(&service->options, ret, err);
 }
 
 // Why this agent's backend cannot stand in the service: 0 when it can.
@@ -43,24 +55,20 @@ static int agent_place(const struct service *service, const struct agent *agent,
 	struct err *err)
 {
 	const struct backend *same_name = model_backend(service, agent->node);
-	const struct backend *same_place = model_backend_at(service, &options->host, options->port);
 
 	if (same_name && same_name->agent != agent)
 		return err_set(err, -EEXIST, NULL, "a backend named %s was made through the API", agent->node);
-	if (same_place && same_place->agent != agent)
-		return err_set(err, -EEXIST, NULL, "address and port are taken by backend %s", same_place->name);
-	return 0;
+	return state_check_place(service, same_name, options, err);
 }
 
-void state_drop_backend(struct state *state, struct backend *backend)
+// Out of the model, with its stored verdict.
+static void drop_backend(struct state *state, struct backend *backend)
 {
 	struct err err = { 0 };
 
-	if (backend->health.down &&
-		store_change(state->store, STORE_DOWN, backend->service->name, backend->name, NULL, &err))
+	if (state_delete_backend_rows(state, backend, &err))
 		log_error("%s/%s: %s", backend->service->name, backend->name, err.text);
-	health_forget(backend);
-	model_remove_backend(backend);
+	state_drop_backend(state, backend);
 }
 
 // An agent that has set up another VIP than the service has now (it was changed meanwhile) is not ready yet.
@@ -72,43 +80,41 @@ static enum protocol_state agent_state(const struct service *service, const stru
 	return (enum protocol_state)reported->state;
 }
 
-// Makes the agent's backend in this service what its report says. Returns true when something changed.
-static bool bind_one(
+// Makes the agent's backend in this service what its report says.
+static void bind_one(
 	struct state *state, struct service *service, struct agent *agent, const struct protocol_backend *reported)
 {
 	struct backend *backend = model_backend(service, agent->node);
 	const enum protocol_state said = agent_state(service, reported);
-	struct backend_options options;
+	struct backend_options options, old;
 	struct err err = { 0 };
 	char names[128];
 
 	if (backend && backend->agent != agent)
-		return false;
+		return;
 	if (agent_options(service, agent, reported, &options, &err) || agent_place(service, agent, &options, &err)) {
-		if (!backend)
-			return false;
-		state_drop_backend(state, backend);
-		return true;
+		if (backend)
+			drop_backend(state, backend);
+		return;
 	}
-	bool is_new = !backend;
-	bool changed = is_new || backend->agent_state != (int)said ||
-		field_diff(&backend_fields, &options, &backend->options, names, sizeof(names));
-
-	if (is_new)
+	if (!backend) {
 		backend = model_add_backend(service, agent->node, &options, agent);
-	if (!backend)
-		return false;
-	backend->options = options;
-	if (is_new)
+		if (!backend)
+			return; // its next report tries again
 		state_warn_of_forwarding(backend);
-	if (!is_new && backend->agent_state != (int)said)
-		log_info("%s/%s: agent says %s%s%s", service->name, agent->node,
-			field_choice_name(protocol_state_choices, said), *reported->reason ? ": " : "",
-			reported->reason);
+	} else {
+		model_backend_options(backend, &old);
+		if (field_diff(&backend_fields, &options, &old, names, sizeof(names)))
+			state_change_backend(state, backend, &options);
+		if (backend->agent_state != (int)said)
+			log_info("%s/%s: agent says %s%s%s", service->name, agent->node,
+				field_choice_name(protocol_state_choices, said), *reported->reason ? ": " : "",
+				reported->reason);
+	}
 	backend->agent_state = (int)said;
-	snprintf(backend->agent_reason, sizeof(backend->agent_reason), "%s", reported->reason);
+	model_set_agent_reason(backend, reported->reason);
 	health_watch(state->health, backend);
-	return changed;
+	state_touch_backend(state, backend);
 }
 
 void state_bind_agents(struct state *state, struct service *service)
@@ -126,17 +132,30 @@ void state_touch_agents_of(struct state *state, const char *service)
 			state_touch_agent(state, agent);
 }
 
-static int store_agent(struct state *state, const struct agent *agent, struct err *err)
+static int store_agent(
+	struct state *state, const char *node, const struct protocol_report *report, bool lost, struct err *err)
 {
-	json_t *json = protocol_report_to_json(&agent->report);
+	json_t *json = protocol_report_to_json(report);
 
 	if (json)
-		json_object_set_new(json, "lost", json_boolean(agent->lost));
+		json_object_set_new(json, "lost", json_boolean(lost));
 	_cleanup_free_ char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 	json_decref(json);
 	if (!text)
 		return err_set(err, -EIO, NULL, "out of memory");
-	return store_change(state->store, STORE_AGENT, "", agent->node, text, err) ? -EIO : 0;
+	return state_row(state, STORE_AGENT, "", node, text, err);
+}
+
+static int parse_agent(const char *text, struct protocol_report *ret, bool *ret_lost, struct err *err)
+{
+	json_t *json = json_loads(text, 0, NULL);
+
+	*ret_lost = json_is_true(json_object_get(json, "lost"));
+	json_object_del(json, "lost");
+	int rc = json ? protocol_report_from_json(json, ret, err) : err_set(err, -EINVAL, NULL, "a row is not JSON");
+
+	json_decref(json);
+	return rc;
 }
 
 static bool same_report(const struct protocol_report *a, const struct protocol_report *b)
@@ -155,21 +174,34 @@ static void bind_agent(struct state *state, struct agent *agent)
 	struct backend *backend, *next;
 
 	for (backend = agent->backends; backend; backend = next) {
-		struct service *service = backend->service;
-
 		next = backend->agent_next;
-		if (names_service(agent, service->name))
-			continue;
-		state_drop_backend(state, backend);
-		state_reconcile_or_log(state, service);
+		if (!names_service(agent, backend->service->name))
+			drop_backend(state, backend);
 	}
 	for (size_t i = 0; i < agent->report.count; i++) {
 		const struct protocol_backend *reported = &agent->report.backends[i];
 		struct service *service = model_service(&state->model, reported->service);
 
-		if (service && bind_one(state, service, agent, reported))
-			state_reconcile_or_log(state, service);
+		if (service)
+			bind_one(state, service, agent, reported);
 	}
+}
+
+static void touch_backends(struct state *state, struct agent *agent)
+{
+	for (struct backend *b = agent->backends; b; b = b->agent_next)
+		state_touch_backend(state, b);
+}
+
+// The report becomes the agent's, whose old one is freed.
+static void take_report(struct agent *agent, struct protocol_report *report)
+{
+	protocol_report_clear(&agent->report);
+	agent->report = *report;
+	*report = (struct protocol_report) { 0 };
+	agent->address = agent->report.address;
+	agent->ttl_ms = agent->report.ttl_ms;
+	snprintf(agent->boot, sizeof(agent->boot), "%s", agent->report.boot);
 }
 
 int state_report(
@@ -198,28 +230,12 @@ int state_report(
 	}
 	bool changed = is_new || agent->lost || !same_report(report, &agent->report);
 	if (changed) {
-		struct protocol_report old = agent->report;
-		const bool was_lost = agent->lost;
-
-		agent->report = *report;
-		agent->lost = false;
-		int rc = store_agent(state, agent, err);
-		if (rc) {
-			agent->report = old;
-			agent->lost = was_lost;
-			if (is_new)
-				model_remove_agent(&state->model, agent);
+		state->staged = true;
+		int rc = store_agent(state, node, report, false, err);
+		if (rc)
 			return rc;
-		}
-		agent->lost = was_lost;
-		protocol_report_clear(&old);
-	} else {
-		protocol_report_clear(report);
 	}
-	*report = (struct protocol_report) { 0 };
-	agent->address = agent->report.address;
-	agent->ttl_ms = agent->report.ttl_ms;
-	snprintf(agent->boot, sizeof(agent->boot), "%s", agent->report.boot);
+	take_report(agent, report);
 	bool was_lost = lease_renew(agent, clock_now_ms(), state->reap_after_ms);
 	if (is_new || was_lost) {
 		char addr[INET_ADDR_MAX];
@@ -230,8 +246,7 @@ int state_report(
 	if (changed) {
 		bind_agent(state, agent);
 		if (was_lost)
-			for (struct backend *b = agent->backends; b; b = b->agent_next)
-				state_reconcile_or_log(state, b->service);
+			touch_backends(state, agent);
 		state_touch_agent(state, agent);
 	}
 	if (state->lease_due)
@@ -240,20 +255,61 @@ int state_report(
 	return 0;
 }
 
-int state_leave(struct state *state, struct agent *agent, struct err *err)
+// Out of the model, its backends first.
+static void forget_agent(struct state *state, struct agent *agent)
 {
-	if (store_change(state->store, STORE_AGENT, "", agent->node, NULL, err))
-		return -EIO;
-	while (agent->backends) {
-		struct service *service = agent->backends->service;
-
-		state_drop_backend(state, agent->backends);
-		state_reconcile_or_log(state, service);
-	}
-	log_info("agent %s: gone", agent->node);
+	while (agent->backends)
+		drop_backend(state, agent->backends);
+	state_untouch_agent(state, agent);
 	if (state->agent_gone)
 		state->agent_gone(state->ctx, agent);
 	model_remove_agent(&state->model, agent);
+}
+
+static int leave(struct state *state, struct agent *agent, struct err *err)
+{
+	int rc = state_row(state, STORE_AGENT, "", agent->node, NULL, err);
+
+	if (rc)
+		return rc;
+	log_info("agent %s: gone", agent->node);
+	forget_agent(state, agent);
+	return 0;
+}
+
+int state_leave(struct state *state, struct agent *agent, struct err *err)
+{
+	state->staged = true;
+	return leave(state, agent, err);
+}
+
+int state_restore_agent(struct state *state, const char *node, const char *text, struct err *err)
+{
+	struct agent *agent = model_agent(&state->model, node);
+	struct protocol_report report = { 0 };
+	bool lost = false;
+
+	if (!text) {
+		if (agent)
+			forget_agent(state, agent);
+		return 0;
+	}
+	int rc = parse_agent(text, &report, &lost, err);
+	if (!rc && !agent)
+		agent = model_add_agent(&state->model, node);
+	if (!agent) {
+		protocol_report_clear(&report);
+		return rc ? rc : err_set(err, -ENOMEM, NULL, "out of memory");
+	}
+	take_report(agent, &report);
+	if (!agent->revision)
+		agent->revision = state->first_revision;
+	// a full lease from now: while we were away nobody could renew it. A lost one stays lost until it reports.
+	lease_renew(agent, clock_now_ms(), state->reap_after_ms);
+	agent->lost = lost;
+	bind_agent(state, agent);
+	touch_backends(state, agent);
+	state_touch_agent(state, agent);
 	return 0;
 }
 
@@ -261,9 +317,8 @@ static int answer_service(struct state *state, const struct agent *agent, const 
 	msec_t max_age_ms, struct protocol_service *ret, struct err *err)
 {
 	const struct service *service = model_service(&state->model, reported->service);
-	const struct ipvs_dest *dests;
+	const struct ipvs_counted *counted;
 	struct backend_options options;
-	struct ipvs_key key;
 	struct err why = { 0 };
 	size_t count;
 
@@ -290,9 +345,8 @@ static int answer_service(struct state *state, const struct agent *agent, const 
 	ret->effective_weight = desired_weight(backend);
 	snprintf(ret->status, sizeof(ret->status), "%s",
 		field_choice_name(backend_status_choices, desired_status(backend)));
-	desired_key(&service->options, &key);
-	int rc = reconcile_stats(state->reconcile, &key, max_age_ms, &dests, &count, err);
-	const struct ipvs_dest *dest = rc ? NULL : desired_find_dest(dests, count, backend);
+	int rc = reconcile_stats(state->reconcile, &service->key, max_age_ms, &counted, &count, err);
+	const struct ipvs_counted *dest = rc ? NULL : reconcile_find(counted, count, backend);
 	if (dest) {
 		ret->active = dest->active;
 		ret->inactive = dest->inactive;
@@ -327,10 +381,9 @@ static void agent_lost(void *ctx, struct agent *agent)
 	struct err err = { 0 };
 
 	log_warning("agent %s: held -> lost: silent for more than %lld ms", agent->node, (long long)agent->ttl_ms);
-	if (store_agent(state, agent, &err))
+	if (store_agent(state, agent->node, &agent->report, true, &err))
 		log_error("agent %s: %s", agent->node, err.text);
-	for (struct backend *b = agent->backends; b; b = b->agent_next)
-		state_reconcile_or_log(state, b->service);
+	touch_backends(state, agent);
 	state_touch_agent(state, agent);
 }
 
@@ -339,7 +392,7 @@ static void agent_reaped(void *ctx, struct agent *agent)
 	struct err err = { 0 };
 
 	log_warning("agent %s: lost -> gone: never came back", agent->node);
-	if (state_leave(ctx, agent, &err))
+	if (leave(ctx, agent, &err))
 		log_error("agent: %s", err.text);
 }
 

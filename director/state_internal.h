@@ -1,24 +1,57 @@
 // SPDX-License-Identifier: Apache-2.0
-// What state.c, state_agent.c and state_load.c share and nobody else needs. Floor 3.
+// What the state*.c files share and nobody else needs. Floor 3.
 #ifndef BRASS_DIRECTOR_STATE_INTERNAL_H
 #define BRASS_DIRECTOR_STATE_INTERNAL_H
 
 #include "director/state.h"
 
-// For changes that have no caller to tell (health, leases): the next resync tries again.
-void state_reconcile_or_log(struct state *state, const struct service *service);
+// One row into the turn; text NULL: away with it. A failure poisons the turn. 0 or -EIO.
+int state_row(struct state *state, enum store_kind kind, const char *owner, const char *name, const char *text,
+	struct err *err);
+int state_service_row(struct state *state, const char *name, const struct service_options *options, struct err *err);
+int state_backend_row(struct state *state, const char *service, const char *name, const struct backend_options *options,
+	struct err *err);
+
+// The kernel must hear of the service and all of its backends, or of one backend.
+void state_touch_service(struct state *state, struct service *service);
+void state_touch_backend(struct state *state, struct backend *backend);
+
+// Into the model, with what hangs on it: VIP, agents' backends, pulse. NULL (and a poisoned turn) without memory.
+struct service *state_add_service(struct state *state, const char *name, const struct service_options *options);
+struct backend *state_add_backend(
+	struct state *state, struct service *service, const char *name, const struct backend_options *options);
+// Other options, with what hangs on them; key and place may change. 0 or -EIO.
+int state_change_service(struct state *state, struct service *service, const struct service_options *options);
+int state_change_backend(struct state *state, struct backend *backend, const struct backend_options *options);
+// Out of the model, with pulse and VIP; rows are the caller's business.
+void state_drop_service(struct state *state, struct service *service);
+void state_drop_backend(struct state *state, struct backend *backend);
+
+// Rows of everything that a backend may have but its options, deleted.
+int state_delete_backend_rows(struct state *state, const struct backend *backend, struct err *err);
+
+// Is the place of a service, or of a backend, free (or its own)? 0 or -EEXIST.
+int state_check_key(
+	const struct state *state, const struct service *self, const struct service_options *options, struct err *err);
+int state_check_place(const struct service *service, const struct backend *self, const struct backend_options *options,
+	struct err *err);
 
 // Not refused, because the setting may come later; but nothing else would say why no reply arrives.
 void state_warn_of_forwarding(const struct backend *backend);
 
-// Out of the model, with its pulse and its stored verdict.
-void state_drop_backend(struct state *state, struct backend *backend);
-
 // Puts the backends into this service that agents have reported for it, in the model only.
 void state_bind_agents(struct state *state, struct service *service);
 
-// The agent should hear of something.
+// The agent should hear of something, at the end of the turn.
 void state_touch_agent(struct state *state, struct agent *agent);
 void state_touch_agents_of(struct state *state, const char *service);
+void state_untouch_agent(struct state *state, struct agent *agent);
+// An agent's row into the model, or out of it (text NULL). 0 or -errno.
+int state_restore_agent(struct state *state, const char *node, const char *text, struct err *err);
+
+// Any row into the model, or out of it (text NULL): taking a turn back is loading the rows of before. -- state_load.c
+void state_restore_row(void *state, enum store_kind kind, const char *owner, const char *name, const char *text);
+
+void state_free_stale(struct state *state);
 
 #endif

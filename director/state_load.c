@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The state's life around the changes: read from the store, adopt the kernel, verify it, flush it.
+// The state's life around the changes: read from the store, adopt the kernel, verify it, flush it. Reading a row at the
+// start and putting one back when a turn is taken back are the same thing.
 #include "director/state_internal.h"
 
 #include "shared/clock.h"
@@ -10,6 +11,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#define VERIFY_SLICE_MS 2 // a slice of a verification ends after this
+
+// --- rows into the model ---
+
 static int parse_row(const struct field_table *table, const char *text, void *options, struct err *err)
 {
 	json_t *json = json_loads(text, 0, NULL);
@@ -19,82 +24,137 @@ static int parse_row(const struct field_table *table, const char *text, void *op
 	return rc;
 }
 
-static int load_service(void *ctx, const char *owner, const char *name, const char *text, struct err *err)
+static int restore_service(struct state *state, const char *name, const char *text, struct err *err)
 {
-	struct state *state = ctx;
+	struct service *service = model_service(&state->model, name);
 	struct service_options options;
-	int rc = parse_row(&service_fields, text, &options, err);
 
-	(void)owner;
-	if (!rc && !model_add_service(&state->model, name, &options))
-		rc = -ENOMEM;
-	if (rc)
-		err_context(err, "service %s in the store: ", name);
-	return rc;
-}
-
-static int load_backend(void *ctx, const char *owner, const char *name, const char *text, struct err *err)
-{
-	struct state *state = ctx;
-	struct service *service = model_service(&state->model, owner);
-	struct backend_options options;
-	int rc = parse_row(&backend_fields, text, &options, err);
-
-	if (!rc && !service)
-		rc = err_set(err, -EINVAL, NULL, "its service %s is missing", owner);
-	if (!rc && !model_add_backend(service, name, &options, NULL))
-		rc = -ENOMEM;
-	if (rc)
-		err_context(err, "backend %s/%s in the store: ", owner, name);
-	return rc;
-}
-
-static int load_agent(void *ctx, const char *owner, const char *name, const char *text, struct err *err)
-{
-	struct state *state = ctx;
-	json_t *json = json_loads(text, 0, NULL);
-	bool lost = json_is_true(json_object_get(json, "lost"));
-	struct protocol_report report = { 0 };
-
-	(void)owner;
-	json_object_del(json, "lost");
-	int rc =
-		json ? protocol_report_from_json(json, &report, err) : err_set(err, -EINVAL, NULL, "a row is not JSON");
-	json_decref(json);
-	struct agent *agent = rc ? NULL : model_add_agent(&state->model, name);
-	if (!agent) {
-		protocol_report_clear(&report);
-		err_context(err, "agent %s in the store: ", name);
-		return rc ? rc : -ENOMEM;
+	if (!text) {
+		if (service)
+			state_drop_service(state, service);
+		return 0;
 	}
-	agent->report = report;
-	agent->address = report.address;
-	agent->ttl_ms = report.ttl_ms;
-	agent->revision = state->first_revision;
-	snprintf(agent->boot, sizeof(agent->boot), "%s", report.boot);
-	// a full lease from now: while we were away nobody could renew it. A lost one stays lost until it reports.
-	lease_renew(agent, clock_now_ms(), state->reap_after_ms);
-	agent->lost = lost;
-	return 0;
+	int rc = parse_row(&service_fields, text, &options, err);
+	if (!rc)
+		rc = model_check_service(&options, err);
+	if (rc)
+		return rc;
+	if (service)
+		return state_change_service(state, service, &options);
+	return state_add_service(state, name, &options) ? 0 : -ENOMEM;
 }
 
-static int load_verdict(void *ctx, const char *owner, const char *name, const char *text, struct err *err)
+static int restore_backend(struct state *state, const char *owner, const char *name, const char *text, struct err *err)
 {
-	struct state *state = ctx;
 	struct service *service = model_service(&state->model, owner);
 	struct backend *backend = service ? model_backend(service, name) : NULL;
+	struct backend_options options;
 
-	(void)err;
-	// without a pulse (it may have been changed) nobody would ever lift the verdict
-	if (!backend || model_pulse(backend)->kind == CHECK_NONE)
+	if (!text) {
+		if (backend)
+			state_drop_backend(state, backend);
 		return 0;
-	backend->health.down = true;
-	snprintf(backend->health.reason, sizeof(backend->health.reason), "%s", text);
+	}
+	int rc = parse_row(&backend_fields, text, &options, err);
+	if (!rc && !service)
+		rc = err_set(err, -EINVAL, NULL, "its service is missing");
+	if (!rc)
+		rc = model_check_backend(&service->options, &options, err);
+	if (rc)
+		return rc;
+	if (backend)
+		return state_change_backend(state, backend, &options);
+	return state_add_backend(state, service, name, &options) ? 0 : -ENOMEM;
+}
+
+static struct backend *find_backend(struct state *state, const char *owner, const char *name)
+{
+	struct service *service = model_service(&state->model, owner);
+
+	return service ? model_backend(service, name) : NULL;
+}
+
+static int restore_verdict(struct state *state, struct backend *backend, const char *text)
+{
+	// without a pulse (it may have been changed) nobody would ever lift the verdict
+	if (!backend || !text || !model_pulse(backend))
+		return 0;
+	if (!model_health(backend))
+		return -ENOMEM;
+	backend->health->down = true;
+	snprintf(backend->health->reason, sizeof(backend->health->reason), "%s", text);
+	state_touch_backend(state, backend);
 	return 0;
 }
 
+static int restore_drain(struct state *state, struct backend *backend, const char *text)
+{
+	if (!backend)
+		return 0;
+	if (!text)
+		model_undrain(backend);
+	else if (model_drain(backend, clock_now_ms(), clock_now_ms() + strtoll(text, NULL, 10) - clock_wall_ms()))
+		return -ENOMEM;
+	state_touch_backend(state, backend);
+	return 0;
+}
+
+static int restore_row(struct state *state, enum store_kind kind, const char *owner, const char *name, const char *text,
+	struct err *err)
+{
+	struct service *service;
+
+	switch (kind) {
+	case STORE_SERVICE:
+		return restore_service(state, name, text, err);
+	case STORE_BACKEND:
+		return restore_backend(state, owner, name, text, err);
+	case STORE_AGENT:
+		return state_restore_agent(state, name, text, err);
+	case STORE_DOWN:
+		return restore_verdict(state, find_backend(state, owner, name), text);
+	case STORE_DRAIN:
+		return restore_drain(state, find_backend(state, owner, name), text);
+	case STORE_LEAVING:
+		service = model_service(&state->model, name);
+		if (service)
+			service->leaving = text != NULL;
+		return 0;
+	case STORE_OWNED_SERVICE:
+	case STORE_OWNED_ADDRESS:
+		break;
+	}
+	return 0;
+}
+
+void state_restore_row(void *state, enum store_kind kind, const char *owner, const char *name, const char *text)
+{
+	struct err err = { 0 };
+
+	if (restore_row(state, kind, owner, name, text, &err))
+		log_error("%s%s%s cannot be put back: %s", owner, *owner ? "/" : "", name, err.text);
+}
+
+struct loading {
+	struct state *state;
+	enum store_kind kind;
+};
+
+static int load_row(void *ctx, const char *owner, const char *name, const char *text, struct err *err)
+{
+	struct loading *loading = ctx;
+	int rc = restore_row(loading->state, loading->kind, owner, name, text, err);
+
+	if (rc)
+		err_context(err, "%s%s%s in the store: ", owner, *owner ? "/" : "", name);
+	return rc;
+}
+
+// --- what the store says is ours ---
+
 struct owned {
-	struct owned *next;
+	UT_hash_handle hh;
+	bool wanted;
 	char name[IPVS_KEY_MAX];
 };
 
@@ -106,197 +166,171 @@ static int load_owned(void *ctx, const char *owner, const char *name, const char
 	if (!item)
 		return err_set(err, -ENOMEM, NULL, "out of memory");
 	snprintf(item->name, sizeof(item->name), "%s", name);
-	item->next = *list;
-	*list = item;
+	HASH_ADD_STR(*list, name, item);
 	return 0;
 }
 
 static void owned_free(struct owned *list)
 {
 	while (list) {
-		struct owned *next = list->next;
+		struct owned *item = list;
 
-		free(list);
-		list = next;
+		HASH_DEL(list, item);
+		free(item);
 	}
-}
-
-static bool owned_has(const struct owned *list, const char *name)
-{
-	for (; list; list = list->next)
-		if (strcmp(list->name, name) == 0)
-			return true;
-	return false;
 }
 
 struct stale {
-	const struct state *state;
-	const struct owned *owned;
-	struct ipvs_key *keys;
-	size_t count;
+	struct state *state;
+	struct owned *owned;
 };
 
-static void find_stale(void *ctx, const struct ipvs_key *key, size_t dests)
+static void touch_stale(void *ctx, const struct ipvs_key *key, size_t dests)
 {
 	struct stale *stale = ctx;
-	const struct service_options options = {
-		.host = key->vip.addr, .port = key->vip.port, .protocol = key->protocol
-	};
+	struct owned *item;
 	char text[IPVS_KEY_MAX];
 
 	(void)dests;
-	if (key->fwmark || model_service_by_key(&stale->state->model, &options) ||
-		!owned_has(stale->owned, ipvs_key_format(key, text)))
+	if (model_service_by_key(&stale->state->model, key))
 		return;
-	struct ipvs_key *keys = reallocarray(stale->keys, stale->count + 1, sizeof(*keys));
-	if (!keys)
-		return; // found again by the next start
-	stale->keys = keys;
-	stale->keys[stale->count++] = *key;
+	ipvs_key_format(key, text);
+	HASH_FIND_STR(stale->owned, text, item);
+	if (!item)
+		return;
+	log_info("removing our old service %s", text);
+	reconcile_touch(stale->state->reconcile, key);
 }
 
-// Kernel services that are ours by the store's word, but no longer wanted: a delete that a crash cut short.
-static void remove_stale_services(struct state *state)
+// Kernel services that are ours by the store's word, but no longer wanted: a delete that a crash cut short. The list
+// then says what is wanted now; nothing is written when it does so already.
+static int adopt_services(struct state *state, struct err *err)
 {
-	struct stale stale = { .state = state };
-	struct owned *owned = NULL;
-	struct err err = { 0 };
+	struct stale stale = { state, NULL };
+	int rc = store_each(state->store, STORE_OWNED_SERVICE, load_owned, &stale.owned, err);
 
-	if (store_each(state->store, STORE_OWNED_SERVICE, load_owned, &owned, &err) == 0) {
-		stale.owned = owned;
-		reconcile_each(state->reconcile, find_stale, &stale);
-	}
-	for (size_t i = 0; i < stale.count; i++) {
+	if (!rc && stale.owned)
+		reconcile_each(state->reconcile, touch_stale, &stale);
+	for (const struct service *s = state->model.services; s && !rc; s = s->hh.next) {
 		char text[IPVS_KEY_MAX];
+		struct owned *item;
 
-		ipvs_key_format(&stale.keys[i], text);
-		if (reconcile_remove(state->reconcile, &stale.keys[i], &err))
-			log_error("cannot remove our old service %s: %s", text, err.text);
+		ipvs_key_format(&s->key, text);
+		HASH_FIND_STR(stale.owned, text, item);
+		if (item)
+			item->wanted = true;
 		else
-			log_info("removed our old service %s", text);
+			rc = store_put(state->store, STORE_OWNED_SERVICE, "", text, s->name, err);
 	}
-	// the list starts anew: what is wanted now
-	if (store_begin(state->store, &err) == 0) {
-		store_delete_all(state->store, STORE_OWNED_SERVICE, "", &err);
-		for (const struct service *s = state->model.services; s; s = s->hh.next) {
-			struct ipvs_key key;
-			char text[IPVS_KEY_MAX];
-
-			desired_key(&s->options, &key);
-			store_put(state->store, STORE_OWNED_SERVICE, "", ipvs_key_format(&key, text), s->name, &err);
-		}
-		store_commit(state->store, &err);
-	}
-	free(stale.keys);
-	owned_free(owned);
+	for (const struct owned *o = stale.owned; o && !rc; o = o->hh.next)
+		if (!o->wanted)
+			rc = store_delete(state->store, STORE_OWNED_SERVICE, "", o->name, err);
+	owned_free(stale.owned);
+	return rc;
 }
 
-// VIPs before destinations: IPVS keeps the route, and with it the source address, of a tunnel's outer packets.
 static int adopt_vips(struct state *state, struct err *err)
 {
 	struct owned *owned = NULL;
-	char name[INET_ADDR_MAX];
 	int rc = store_each(state->store, STORE_OWNED_ADDRESS, load_owned, &owned, err);
 
-	for (const struct service *s = state->model.services; s && !rc; s = s->hh.next) {
-		bool ours = false;
-
-		inet_addr_format(&s->options.host, name);
-		rc = vip_hold(state->vip, &s->options.host, owned_has(owned, name), &ours, err);
-	}
-	for (const struct owned *o = owned; o && !rc; o = o->next) {
+	for (const struct owned *o = owned; o && !rc; o = o->hh.next) {
 		struct inet_addr addr;
-		bool wanted = false;
 
 		if (inet_addr_parse(o->name, &addr))
 			continue;
-		for (const struct service *s = state->model.services; s && !wanted; s = s->hh.next)
-			wanted = inet_addr_cmp(&s->options.host, &addr) == 0;
-		if (wanted)
+		if (vip_is_wanted(state->vip, &addr)) {
+			vip_was_owned(state->vip, &addr);
 			continue;
+		}
 		rc = vip_remove_stale(state->vip, &addr, err);
 		if (!rc)
-			rc = store_change(state->store, STORE_OWNED_ADDRESS, "", o->name, NULL, err);
+			rc = store_delete(state->store, STORE_OWNED_ADDRESS, "", o->name, err);
 	}
 	owned_free(owned);
 	return rc;
 }
 
-static void reconcile_all(struct state *state)
-{
-	for (const struct service *s = state->model.services; s; s = s->hh.next) {
-		struct err err = { 0 };
-
-		if (reconcile_service(state->reconcile, s, &err))
-			log_error("service %s: the kernel refused: %s; the next resync tries again", s->name, err.text);
-	}
-}
+// --- load, verify, flush ---
 
 int state_load(struct state *state, struct err *err)
 {
-	int rc = store_each(state->store, STORE_SERVICE, load_service, state, err);
+	static const enum store_kind kinds[] = { STORE_SERVICE, STORE_BACKEND, STORE_AGENT, STORE_LEAVING, STORE_DRAIN,
+		STORE_DOWN };
+	int rc = reconcile_observe(state->reconcile, err);
 
-	if (!rc)
-		rc = store_each(state->store, STORE_BACKEND, load_backend, state, err);
-	if (!rc)
-		rc = store_each(state->store, STORE_AGENT, load_agent, state, err);
-	if (rc)
-		return rc;
-	rc = reconcile_observe(state->reconcile, err);
+	for (size_t i = 0; i < ARRAY_SIZE(kinds) && !rc; i++)
+		rc = store_each(state->store, kinds[i], load_row, &(struct loading) { state, kinds[i] }, err);
 	if (!rc)
 		rc = adopt_vips(state, err);
+	if (!rc)
+		rc = adopt_services(state, err);
 	if (rc)
 		return rc;
-	for (struct service *s = state->model.services; s; s = s->hh.next)
-		state_bind_agents(state, s);
-	rc = store_each(state->store, STORE_DOWN, load_verdict, state, err);
-	if (rc)
-		return rc;
-	remove_stale_services(state);
 	size_t before = reconcile_messages(state->reconcile);
-	reconcile_all(state);
-	for (struct service *s = state->model.services; s; s = s->hh.next)
-		for (struct backend *b = s->backends; b; b = b->hh.next)
-			health_watch(state->health, b);
+	rc = state_settle(state, err);
+	if (rc)
+		return rc;
 	log_info("%u services and %u agents from the store; %zu changes made in the kernel's table",
 		HASH_COUNT(state->model.services), HASH_COUNT(state->model.agents),
 		reconcile_messages(state->reconcile) - before);
 	return 0;
 }
 
-int state_resync(struct state *state, struct err *err)
+int state_verify(struct state *state, bool *ret_done, struct err *err)
 {
-	int rc = reconcile_observe(state->reconcile, err);
+	const size_t before = reconcile_messages(state->reconcile);
+	const msec_t until = clock_now_ms() + VERIFY_SLICE_MS;
+	int vips = 0, rc;
 
-	if (rc)
+	*ret_done = true;
+	if (!reconcile_verifying(state->reconcile)) {
+		rc = reconcile_verify_start(state->reconcile, err);
+		if (rc)
+			return rc;
+		// what the kernel lacks altogether
+		for (const struct service *s = state->model.services; s; s = s->hh.next)
+			if (!reconcile_knows(state->reconcile, &s->key))
+				reconcile_touch(state->reconcile, &s->key);
+		vips = vip_verify(state->vip, err);
+		if (vips < 0)
+			return vips;
+	}
+	do {
+		struct ipvs_key key;
+
+		rc = reconcile_verify_next(state->reconcile, &key, err);
+		if (rc > 0 && (state->take_all || model_service_by_key(&state->model, &key)))
+			reconcile_touch(state->reconcile, &key);
+	} while (rc > 0 && clock_now_ms() < until);
+	if (rc < 0)
 		return rc;
-	int vips = vip_verify(state->vip, err);
-	if (vips < 0)
-		return vips;
-	size_t before = reconcile_messages(state->reconcile);
-	reconcile_all(state);
-	return (int)(reconcile_messages(state->reconcile) - before) + vips;
+	*ret_done = rc == 0;
+	rc = state_settle(state, err);
+	return rc ? rc : (int)(reconcile_messages(state->reconcile) - before) + vips;
 }
 
 void state_flush_kernel(struct state *state)
 {
 	struct err err = { 0 };
 
-	for (const struct service *s = state->model.services; s; s = s->hh.next) {
-		struct ipvs_key key;
-		bool gone;
-
-		desired_key(&s->options, &key);
-		if (reconcile_remove(state->reconcile, &key, &err) ||
-			vip_drop(state->vip, &s->options.host, &gone, &err))
-			log_error("service %s: %s", s->name, err.text);
-	}
+	// an empty model is what the kernel shall hold; the store stays
+	for (struct service *s = state->model.services; s; s = s->hh.next)
+		for (struct backend *b = s->backends; b; b = b->next)
+			health_forget(b);
+	for (struct service *s = state->model.services; s; s = s->hh.next)
+		reconcile_touch(state->reconcile, &s->key);
+	vip_unwant_all(state->vip);
+	model_clear(&state->model);
+	if (state_settle(state, &err))
+		log_error("%s", err.text);
 }
 
 void state_clear(struct state *state)
 {
 	for (struct service *s = state->model.services; s; s = s->hh.next)
-		for (struct backend *b = s->backends; b; b = b->hh.next)
+		for (struct backend *b = s->backends; b; b = b->next)
 			health_forget(b);
 	model_clear(&state->model);
+	state_free_stale(state);
 }

@@ -1,34 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "director/store.h"
 
+#include "shared/util.h"
+
 #include <errno.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SCHEMA_VERSION 1
+// migrations[n] makes a file of version n one of version n + 1.
+static const char *const migrations[] = {
+	"CREATE TABLE item ("
+	"kind INTEGER NOT NULL, owner TEXT NOT NULL, name TEXT NOT NULL, text TEXT NOT NULL,"
+	"PRIMARY KEY (kind, owner, name)) WITHOUT ROWID",
+	// rows hold what was given and not every default, and there are kinds that version 1 does not know: nothing to
+	// convert, but an older director must not read it
+	"",
+};
+#define SCHEMA_VERSION ((int)ARRAY_SIZE(migrations))
 
-static const char schema[] = "CREATE TABLE item ("
-			     "kind INTEGER NOT NULL, owner TEXT NOT NULL, name TEXT NOT NULL, text TEXT NOT NULL,"
-			     "PRIMARY KEY (kind, owner, name)) WITHOUT ROWID;"
-			     "PRAGMA user_version = 1;";
-
-enum statement { PUT, DELETE, DELETE_ALL, EACH, BEGIN, COMMIT, ROLLBACK, STATEMENTS };
+enum statement { PUT, GET, DELETE, EACH, EACH_OF, BEGIN, COMMIT, ROLLBACK, STATEMENTS };
 
 static const char *const sql[STATEMENTS] = {
 	[PUT] = "INSERT OR REPLACE INTO item (kind, owner, name, text) VALUES (?1, ?2, ?3, ?4)",
+	[GET] = "SELECT text FROM item WHERE kind = ?1 AND owner = ?2 AND name = ?3",
 	[DELETE] = "DELETE FROM item WHERE kind = ?1 AND owner = ?2 AND name = ?3",
-	[DELETE_ALL] = "DELETE FROM item WHERE kind = ?1 AND owner = ?2",
 	[EACH] = "SELECT owner, name, text FROM item WHERE kind = ?1 ORDER BY owner, name",
+	[EACH_OF] = "SELECT owner, name, text FROM item WHERE kind = ?1 AND owner = ?2 ORDER BY name",
 	[BEGIN] = "BEGIN IMMEDIATE",
 	[COMMIT] = "COMMIT",
 	[ROLLBACK] = "ROLLBACK",
 };
 
+// A row as it was before this turn changed it.
+struct before {
+	enum store_kind kind;
+	char *owner, *name, *text; // text NULL: it was not there
+};
+
 struct store {
 	sqlite3 *db;
 	sqlite3_stmt *statements[STATEMENTS];
+	bool open; // a turn's transaction
+	struct before *befores;
+	size_t count, room;
 	char path[];
 };
 
@@ -123,21 +139,17 @@ static int prepare_file(struct store *store, struct err *err)
 			SCHEMA_VERSION);
 	// one director a file: a second is refused, and no lock is taken and given back at each commit
 	rc = one_word(store, "PRAGMA locking_mode = EXCLUSIVE", word, sizeof(word), err);
+	if (!rc)
+		rc = one_word(store, "PRAGMA journal_mode = WAL", word, sizeof(word), err);
 	if (rc)
 		return rc;
-	rc = one_word(store, "PRAGMA journal_mode = WAL", word, sizeof(word), err);
-	if (rc)
-		return rc;
-	int code = sqlite3_exec(store->db, "PRAGMA synchronous = FULL", NULL, NULL, NULL);
-	if (code == SQLITE_OK && version == 0)
-		code = sqlite3_exec(store->db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
-	if (code == SQLITE_OK && version == 0)
-		code = sqlite3_exec(store->db, schema, NULL, NULL, NULL);
-	if (code == SQLITE_OK && version == 0)
-		code = sqlite3_exec(store->db, "COMMIT", NULL, NULL, NULL);
-	// takes the write lock once, so that a read-only file is found now and not at the first change
+	int code = sqlite3_exec(store->db, "PRAGMA synchronous = FULL; BEGIN IMMEDIATE", NULL, NULL, NULL);
+	for (int v = version; v < SCHEMA_VERSION && code == SQLITE_OK; v++)
+		code = sqlite3_exec(store->db, migrations[v], NULL, NULL, NULL);
+	// also takes the write lock once, so that a read-only file is found now and not at the first change
+	snprintf(word, sizeof(word), "PRAGMA user_version = %d; COMMIT", SCHEMA_VERSION);
 	if (code == SQLITE_OK)
-		code = sqlite3_exec(store->db, "BEGIN IMMEDIATE; PRAGMA user_version = 1; COMMIT", NULL, NULL, NULL);
+		code = sqlite3_exec(store->db, word, NULL, NULL, NULL);
 	return code == SQLITE_OK ? 0 : refuse(store, code, err);
 }
 
@@ -165,6 +177,21 @@ int store_open(const char *path, struct store **ret, struct err *err)
 	return 0;
 }
 
+static void forget_befores(struct store *store)
+{
+	for (size_t i = 0; i < store->count; i++) {
+		free(store->befores[i].owner);
+		free(store->befores[i].name);
+		free(store->befores[i].text);
+	}
+	store->count = 0;
+	if (store->room > 1024) { // a large document came by
+		free(store->befores);
+		store->befores = NULL;
+		store->room = 0;
+	}
+}
+
 void store_free(struct store *store)
 {
 	if (!store)
@@ -172,68 +199,129 @@ void store_free(struct store *store)
 	for (int i = 0; i < STATEMENTS; i++)
 		sqlite3_finalize(store->statements[i]);
 	sqlite3_close(store->db);
+	forget_befores(store);
+	free(store->befores);
 	free(store);
 }
 
-int store_begin(struct store *store, struct err *err)
+static int begin(struct store *store, struct err *err)
 {
-	return run(store, BEGIN, err);
+	if (store->open)
+		return 0;
+	int rc = run(store, BEGIN, err);
+
+	if (rc)
+		return rc;
+	forget_befores(store);
+	store->open = true;
+	return 0;
 }
 
-int store_commit(struct store *store, struct err *err)
+static void rollback(struct store *store)
 {
+	// a failed statement may already have rolled back
+	if (!sqlite3_get_autocommit(store->db))
+		run(store, ROLLBACK, NULL);
+	store->open = false;
+}
+
+bool store_is_open(const struct store *store)
+{
+	return store->open;
+}
+
+int store_end(struct store *store, struct err *err)
+{
+	if (!store->open)
+		return 0;
 	int rc = run(store, COMMIT, err);
 
 	if (rc)
-		store_rollback(store);
+		rollback(store);
+	store->open = false;
 	return rc;
 }
 
-void store_rollback(struct store *store)
+static bool is_undoable(enum store_kind kind)
 {
-	// a failed COMMIT may already have rolled back
-	if (!sqlite3_get_autocommit(store->db))
-		run(store, ROLLBACK, NULL);
+	return kind != STORE_OWNED_SERVICE && kind != STORE_OWNED_ADDRESS;
+}
+
+// Takes the text over.
+static int remember(struct store *store, enum store_kind kind, const char *owner, const char *name, char *text)
+{
+	if (store->count == store->room) {
+		size_t room = store->room ? 2 * store->room : 16;
+		struct before *befores = reallocarray(store->befores, room, sizeof(*befores));
+
+		if (!befores) {
+			free(text);
+			return -ENOMEM;
+		}
+		store->befores = befores;
+		store->room = room;
+	}
+	struct before *before = &store->befores[store->count++];
+
+	*before = (struct before) { kind, strdup(owner), strdup(name), text };
+	return before->owner && before->name ? 0 : -ENOMEM;
+}
+
+// The row's text in a new string, NULL when there is none. 0 or -errno.
+static int get(
+	struct store *store, enum store_kind kind, const char *owner, const char *name, char **ret, struct err *err)
+{
+	sqlite3_stmt *s = bind(store, GET, kind, owner, name, NULL);
+	int code = sqlite3_step(s), rc = 0;
+
+	*ret = NULL;
+	if (code == SQLITE_ROW) {
+		*ret = strdup((const char *)sqlite3_column_text(s, 0));
+		if (!*ret)
+			rc = err_set(err, -ENOMEM, "store", "out of memory");
+	} else if (code != SQLITE_DONE) {
+		rc = refuse(store, code, err);
+	}
+	sqlite3_reset(s);
+	return rc;
+}
+
+// text NULL: away with it.
+static int change(struct store *store, enum store_kind kind, const char *owner, const char *name, const char *text,
+	struct err *err)
+{
+	char *old = NULL;
+	int rc = begin(store, err);
+
+	if (!rc)
+		rc = get(store, kind, owner, name, &old, err);
+	if (rc)
+		return rc;
+	if ((!old && !text) || (old && text && strcmp(old, text) == 0)) {
+		free(old);
+		return 0;
+	}
+	if (!is_undoable(kind))
+		free(old);
+	else if (remember(store, kind, owner, name, old))
+		return err_set(err, -ENOMEM, "store", "out of memory");
+	bind(store, text ? PUT : DELETE, kind, owner, name, text);
+	return run(store, text ? PUT : DELETE, err);
 }
 
 int store_put(struct store *store, enum store_kind kind, const char *owner, const char *name, const char *text,
 	struct err *err)
 {
-	bind(store, PUT, kind, owner, name, text);
-	return run(store, PUT, err);
+	return change(store, kind, owner, name, text, err);
 }
 
 int store_delete(struct store *store, enum store_kind kind, const char *owner, const char *name, struct err *err)
 {
-	bind(store, DELETE, kind, owner, name, NULL);
-	return run(store, DELETE, err);
+	return change(store, kind, owner, name, NULL, err);
 }
 
-int store_delete_all(struct store *store, enum store_kind kind, const char *owner, struct err *err)
+static int each_row(struct store *store, sqlite3_stmt *s, store_each_fn each, void *ctx, struct err *err)
 {
-	bind(store, DELETE_ALL, kind, owner, NULL, NULL);
-	return run(store, DELETE_ALL, err);
-}
-
-int store_change(struct store *store, enum store_kind kind, const char *owner, const char *name, const char *text,
-	struct err *err)
-{
-	int rc = store_begin(store, err);
-
-	if (rc)
-		return rc;
-	rc = text ? store_put(store, kind, owner, name, text, err) : store_delete(store, kind, owner, name, err);
-	if (!rc)
-		return store_commit(store, err);
-	store_rollback(store);
-	return rc;
-}
-
-int store_each(struct store *store, enum store_kind kind,
-	int (*each)(void *ctx, const char *owner, const char *name, const char *text, struct err *err), void *ctx,
-	struct err *err)
-{
-	sqlite3_stmt *s = bind(store, EACH, kind, NULL, NULL, NULL);
 	int code, rc = 0;
 
 	while (!rc && (code = sqlite3_step(s)) == SQLITE_ROW)
@@ -243,4 +331,72 @@ int store_each(struct store *store, enum store_kind kind,
 		rc = refuse(store, code, err);
 	sqlite3_reset(s);
 	return rc;
+}
+
+// The names of an owner's rows, gathered first: a table is not changed while it is read.
+struct names {
+	char **items;
+	size_t count, room;
+};
+
+static int add_name(void *ctx, const char *owner, const char *name, const char *text, struct err *err)
+{
+	struct names *names = ctx;
+
+	(void)owner, (void)text;
+	if (names->count == names->room) {
+		size_t room = names->room ? 2 * names->room : 64;
+		char **items = reallocarray(names->items, room, sizeof(*items));
+
+		if (!items)
+			return err_set(err, -ENOMEM, "store", "out of memory");
+		names->items = items;
+		names->room = room;
+	}
+	names->items[names->count] = strdup(name);
+	return names->items[names->count++] ? 0 : err_set(err, -ENOMEM, "store", "out of memory");
+}
+
+int store_delete_all(struct store *store, enum store_kind kind, const char *owner, struct err *err)
+{
+	struct names names = { 0 };
+	int rc = each_row(store, bind(store, EACH_OF, kind, owner, NULL, NULL), add_name, &names, err);
+
+	for (size_t i = 0; i < names.count; i++) {
+		if (!rc)
+			rc = change(store, kind, owner, names.items[i], NULL, err);
+		free(names.items[i]);
+	}
+	free(names.items);
+	return rc;
+}
+
+int store_undo(struct store *store, store_undone_fn each, void *ctx, struct err *err)
+{
+	const bool committed = !store->open && store->count;
+	int rc = committed ? run(store, BEGIN, err) : 0;
+
+	if (store->open)
+		rollback(store);
+	for (size_t i = store->count; i-- > 0;) {
+		const struct before *b = &store->befores[i];
+		enum statement which = b->text ? PUT : DELETE;
+
+		if (committed && !rc) {
+			bind(store, which, b->kind, b->owner, b->name, b->text);
+			rc = run(store, which, err);
+		}
+		each(ctx, b->kind, b->owner, b->name, b->text);
+	}
+	if (committed && !rc)
+		rc = run(store, COMMIT, err);
+	if (rc)
+		rollback(store);
+	forget_befores(store);
+	return rc;
+}
+
+int store_each(struct store *store, enum store_kind kind, store_each_fn each, void *ctx, struct err *err)
+{
+	return each_row(store, bind(store, EACH, kind, NULL, NULL, NULL), each, ctx, err);
 }

@@ -19,15 +19,18 @@ struct held {
 	UT_hash_handle hh;
 	struct inet_addr addr; // key
 	unsigned int services;
-	bool owned;
+	bool owned, present;
+	bool listed; // in vip->changed
+	struct held *next_changed;
 };
 
-// An address that is still to be announced. Lives until its timer is closed.
+// Addresses that came at one time and are still to be announced. Lives until its timer is closed.
 struct announcement {
 	struct announcement *next, **link;
 	struct vip *vip;
 	uv_timer_t timer;
-	struct inet_addr addr;
+	struct inet_addr *addrs;
+	size_t count, room;
 	size_t step;
 };
 
@@ -37,8 +40,9 @@ struct vip {
 	int ifindex;
 	bool is_dummy;
 	char device[IFNAMSIZ];
-	struct held *held;
+	struct held *held, *changed;
 	struct announcement *announcements;
+	struct announcement *gathering; // what this settle adds
 };
 
 static int find_device(struct vip *vip, struct iflink **ret_links, size_t *ret_count, struct err *err)
@@ -99,9 +103,20 @@ int vip_new(uv_loop_t *loop, const char *device, struct vip **ret, struct err *e
 	return 0;
 }
 
+static struct held *find(const struct vip *vip, const struct inet_addr *addr)
+{
+	struct held *held = NULL;
+
+	HASH_FIND(hh, vip->held, addr, sizeof(*addr), held);
+	return held;
+}
+
 static void announcement_closed(uv_handle_t *handle)
 {
-	free(handle->data);
+	struct announcement *a = handle->data;
+
+	free(a->addrs);
+	free(a);
 }
 
 static void announcement_end(struct announcement *a)
@@ -121,51 +136,49 @@ static void on_announce(uv_timer_t *timer)
 	size_t count = 0;
 	int rc = iflink_dump(a->vip->sock, &links, &count, &err);
 
-	if (!rc)
-		rc = announce_send(links, count, &a->addr, &err);
-	if (rc < 0)
-		log_warning("VIP %s: %s", inet_addr_format(&a->addr, text), err.text);
-	else
-		log_debug("VIP %s: announced from %d devices", inet_addr_format(&a->addr, text), rc);
+	for (size_t i = 0; i < a->count && rc >= 0; i++) {
+		const struct held *held = find(a->vip, &a->addrs[i]);
+
+		if (held && held->services)
+			rc = announce_send(links, count, &a->addrs[i], &err);
+		if (rc < 0)
+			log_warning("VIP %s: %s", inet_addr_format(&a->addrs[i], text), err.text);
+	}
 	if (++a->step == ARRAY_SIZE(announce_delays_ms))
 		announcement_end(a);
 	else
 		uv_timer_start(timer, on_announce, announce_delays_ms[a->step] - announce_delays_ms[a->step - 1], 0);
 }
 
+// Without memory neighbours learn it when they ask.
 static void announce_soon(struct vip *vip, const struct inet_addr *addr)
 {
-	struct announcement *a = calloc(1, sizeof(*a));
+	struct announcement *a = vip->gathering;
 
-	if (!a)
-		return; // neighbours learn it when they ask
-	a->vip = vip;
-	a->addr = *addr;
-	a->next = vip->announcements;
-	a->link = &vip->announcements;
-	if (a->next)
-		a->next->link = &a->next;
-	vip->announcements = a;
-	uv_timer_init(vip->loop, &a->timer);
-	a->timer.data = a;
-	uv_timer_start(&a->timer, on_announce, announce_delays_ms[0], 0);
-}
+	if (!a) {
+		a = calloc(1, sizeof(*a));
+		if (!a)
+			return;
+		a->vip = vip;
+		a->next = vip->announcements;
+		a->link = &vip->announcements;
+		if (a->next)
+			a->next->link = &a->next;
+		vip->announcements = vip->gathering = a;
+		uv_timer_init(vip->loop, &a->timer);
+		a->timer.data = a;
+		uv_timer_start(&a->timer, on_announce, announce_delays_ms[0], 0);
+	}
+	if (a->count == a->room) {
+		size_t room = a->room ? 2 * a->room : 4;
+		struct inet_addr *addrs = reallocarray(a->addrs, room, sizeof(*addrs));
 
-static void copy_addr(struct inet_addr *to, const struct inet_addr *from)
-{
-	memset(to, 0, sizeof(*to)); // the hash sees padding
-	to->family = from->family;
-	memcpy(to->bytes, from->bytes, sizeof(to->bytes));
-}
-
-static struct held *find(struct vip *vip, const struct inet_addr *addr)
-{
-	struct inet_addr key;
-	struct held *held = NULL;
-
-	copy_addr(&key, addr);
-	HASH_FIND(hh, vip->held, &key, sizeof(key), held);
-	return held;
+		if (!addrs)
+			return;
+		a->addrs = addrs;
+		a->room = room;
+	}
+	a->addrs[a->count++] = *addr;
 }
 
 static struct inet_prefix whole(const struct inet_addr *addr)
@@ -203,27 +216,113 @@ static int add_address(struct vip *vip, const struct inet_addr *addr, bool *ret_
 	return rc;
 }
 
-int vip_hold(struct vip *vip, const struct inet_addr *addr, bool owned_before, bool *ret_owned, struct err *err)
+static void list_changed(struct vip *vip, struct held *held)
+{
+	if (held->listed)
+		return;
+	held->listed = true;
+	held->next_changed = vip->changed;
+	vip->changed = held;
+}
+
+int vip_want(struct vip *vip, const struct inet_addr *addr)
 {
 	struct held *held = find(vip, addr);
-	bool added = false;
 
 	if (!held) {
-		int rc = add_address(vip, addr, &added, err);
-		if (rc)
-			return rc;
 		held = calloc(1, sizeof(*held));
 		if (!held)
-			return err_set(err, -ENOMEM, NULL, "out of memory");
-		copy_addr(&held->addr, addr);
-		held->owned = vip->sock && (added || owned_before);
+			return -ENOMEM;
+		held->addr = *addr;
 		HASH_ADD(hh, vip->held, addr, sizeof(held->addr), held);
-		if (added)
-			announce_soon(vip, addr);
 	}
 	held->services++;
-	*ret_owned = held->owned;
+	list_changed(vip, held);
 	return 0;
+}
+
+void vip_unwant(struct vip *vip, const struct inet_addr *addr)
+{
+	struct held *held = find(vip, addr);
+
+	if (!held || !held->services)
+		return;
+	held->services--;
+	list_changed(vip, held);
+}
+
+void vip_unwant_all(struct vip *vip)
+{
+	for (struct held *held = vip->held; held; held = held->hh.next) {
+		held->services = 0;
+		list_changed(vip, held);
+	}
+}
+
+bool vip_is_wanted(const struct vip *vip, const struct inet_addr *addr)
+{
+	const struct held *held = find(vip, addr);
+
+	return held && held->services;
+}
+
+void vip_was_owned(struct vip *vip, const struct inet_addr *addr)
+{
+	struct held *held = find(vip, addr);
+
+	if (held && vip->sock)
+		held->owned = true;
+}
+
+int vip_settle(struct vip *vip, void (*foreign)(void *ctx, const struct inet_addr *addr), void *ctx, struct err *err)
+{
+	int rc = 0;
+
+	vip->gathering = NULL;
+	for (struct held *held = vip->changed; held && !rc; held = held->next_changed) {
+		bool added = false;
+
+		if (!held->services || held->present)
+			continue;
+		rc = add_address(vip, &held->addr, &added, err);
+		if (rc)
+			break;
+		held->present = true;
+		if (added)
+			announce_soon(vip, &held->addr);
+		if (vip->sock && added)
+			held->owned = true;
+		if (!held->owned)
+			foreign(ctx, &held->addr);
+	}
+	return rc;
+}
+
+int vip_release(struct vip *vip, void (*gone)(void *ctx, const struct inet_addr *addr), void *ctx, struct err *err)
+{
+	struct held *held = STEAL(vip->changed);
+	int rc = 0;
+
+	for (struct held *next; held; held = next) {
+		next = held->next_changed;
+		held->listed = false;
+		if (held->services) {
+			if (!held->present)
+				list_changed(vip, held);
+			continue;
+		}
+		const struct inet_addr addr = held->addr;
+		const bool owned = held->owned && held->present;
+
+		HASH_DEL(vip->held, held);
+		free(held);
+		int failed = owned ? vip_remove_stale(vip, &addr, err) : 0;
+		if (failed)
+			rc = failed; // the next start tries again
+		else
+			gone(ctx, &addr);
+	}
+	return rc;
 }
 
 int vip_remove_stale(struct vip *vip, const struct inet_addr *addr, struct err *err)
@@ -237,29 +336,6 @@ int vip_remove_stale(struct vip *vip, const struct inet_addr *addr, struct err *
 	return rc == -EADDRNOTAVAIL ? 0 : rc;
 }
 
-int vip_drop(struct vip *vip, const struct inet_addr *addr, bool *ret_gone, struct err *err)
-{
-	struct held *held = find(vip, addr);
-
-	*ret_gone = true;
-	if (!held)
-		return 0;
-	if (--held->services) {
-		*ret_gone = false;
-		return 0;
-	}
-	bool owned = held->owned;
-
-	HASH_DEL(vip->held, held);
-	free(held);
-	for (struct announcement *a = vip->announcements, *next; a; a = next) {
-		next = a->next;
-		if (inet_addr_cmp(&a->addr, addr) == 0)
-			announcement_end(a);
-	}
-	return owned ? vip_remove_stale(vip, addr, err) : 0;
-}
-
 int vip_verify(struct vip *vip, struct err *err)
 {
 	int added_count = 0;
@@ -269,10 +345,13 @@ int vip_verify(struct vip *vip, struct err *err)
 	int rc = prepare_device(vip, err);
 	if (rc)
 		return rc;
+	vip->gathering = NULL;
 	for (struct held *held = vip->held; held; held = held->hh.next) {
 		char text[INET_ADDR_MAX];
 		bool added = false;
 
+		if (!held->present)
+			continue;
 		rc = add_address(vip, &held->addr, &added, err);
 		if (rc)
 			return rc;

@@ -42,6 +42,9 @@ struct check_spec {
 };
 
 extern const struct field_table check_fields;
+// A check_spec as the table's defaults make it, but for its kind, as an initialiser.
+#define CHECK_SPEC_DEFAULTS \
+	.interval_ms = 60000, .timeout_ms = 5000, .args = { .method = "GET", .path = "/", .expect = 200 }
 
 // What a check runs on; outlives every check.
 struct check_env {

@@ -143,9 +143,14 @@ static int read_uint(const struct field *row, const json_t *json, void *member, 
 	return 0;
 }
 
+// A number that could not have been given is one that was not.
 static bool print_uint(const struct field *row, const void *member, struct out *out)
 {
-	out_uint(out, row->size == sizeof(uint16_t) ? *(const uint16_t *)member : *(const uint32_t *)member);
+	const uint32_t n = row->size == sizeof(uint16_t) ? *(const uint16_t *)member : *(const uint32_t *)member;
+
+	if (n < row->min)
+		return false;
+	out_uint(out, n);
 	return true;
 }
 
@@ -358,6 +363,11 @@ static const struct {
 static_assert(ARRAY_SIZE(types) == FIELD_CUSTOM + 1, "a row for every field type");
 
 // --- generic part ---
+
+int field_read_value(const struct field *row, const json_t *json, void *member, struct err *err)
+{
+	return types[row->type].read(row, json, member, err);
+}
 
 static uint64_t *set_bits(const struct field_table *table, void *obj)
 {
@@ -650,7 +660,7 @@ void field_document(const struct field_table *table, FILE *out)
 			fprintf(out, " %" PRId64 "..%" PRId64, row->min, row->max);
 		if (row->choices)
 			fprintf(out, " (%s)",
-				list_choices(row->choices, row->type == FIELD_FLAGS, names, sizeof(names)));
+				list_choices(row->choices, row->type != FIELD_CHOICE, names, sizeof(names)));
 		if (row->def)
 			fprintf(out, " | `%s` | ", row->def);
 		else

@@ -97,6 +97,9 @@ json_t *field_print(const struct field_table *table, const void *obj);
 // Writes the names of the fields in which a and b differ into buf, comma separated. Returns how many differ.
 int field_diff(const struct field_table *table, const void *a, const void *b, char *buf, size_t size);
 
+// Reads one value as a row of a table-driven type would, for FIELD_CUSTOM rows that only print differently.
+int field_read_value(const struct field *row, const json_t *json, void *member, struct err *err);
+
 // Was this row given (bit set)? By name; asserts that the row exists.
 bool field_is_set(const struct field_table *table, const void *obj, const char *name);
 

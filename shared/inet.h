@@ -6,6 +6,7 @@
 #ifndef BRASS_SHARED_INET_H
 #define BRASS_SHARED_INET_H
 
+#include <assert.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,6 +16,8 @@ struct inet_addr {
 	sa_family_t family; // AF_INET, AF_INET6, or AF_UNSPEC for "not set"
 	uint8_t bytes[16];  // network order; IPv4 uses the first four, the rest is zero
 };
+
+static_assert(sizeof(struct inet_addr) == sizeof(sa_family_t) + 16, "no padding: it is a hash key as it stands");
 
 struct inet_endpoint {
 	struct inet_addr addr;

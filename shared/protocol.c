@@ -19,6 +19,7 @@ const struct field_choice forward_method_choices[] = {
 const struct field_choice transport_choices[] = {
 	{ "tcp", IPPROTO_TCP },
 	{ "udp", IPPROTO_UDP },
+	{ "sctp", IPPROTO_SCTP },
 	{ NULL, 0 },
 };
 

@@ -27,8 +27,9 @@
 #define PROTOCOL_TTL_MAX_MS 3600000
 #define PROTOCOL_WAIT_MAX_MS 60000
 
-// Forwarding methods, one word list for services, backends and agents. ipip is GORB's "tunnel".
-enum forward_method { FORWARD_DR, FORWARD_IPIP, FORWARD_NAT };
+// Forwarding methods. ipip is GORB's "tunnel". The choices are those that an agent can set a host up for; the director
+// knows all (model.h).
+enum forward_method { FORWARD_DR, FORWARD_IPIP, FORWARD_NAT, FORWARD_GUE, FORWARD_GRE };
 extern const struct field_choice forward_method_choices[];
 
 // A service's transport protocol, by its IP protocol number.
@@ -70,7 +71,7 @@ struct protocol_service {
 	bool known;            // false: no such service yet; only error is filled in
 	struct inet_addr host; // VIP
 	uint16_t port;
-	int protocol; // IPPROTO_TCP, IPPROTO_UDP
+	int protocol; // IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP
 	int method;   // enum forward_method
 	uint32_t effective_weight;
 	char status[16];                     // "up", "down", "drain", "lost", "setup", "refused"

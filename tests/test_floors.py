@@ -25,7 +25,7 @@ FLOORS = {
     ],
     "director": [
         [],
-        ["model", "model_*"],
+        ["model", "model_*", "ipvs_key"],
         ["store", "store_*", "lease", "health", "ipvs", "ipvs_*", "announce", "sysctl"],
         ["desired", "reconcile", "probe", "vip", "state", "state_*"],
         ["http_server", "auth", "api", "api_*", "metrics", "events"],

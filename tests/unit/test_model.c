@@ -16,16 +16,22 @@
 
 static struct service_options service_on(const char *vip, uint16_t port, int protocol)
 {
-	struct service_options s = { .port = port, .protocol = protocol, .scheduler = "rr" };
+	struct service_options s = *(const struct service_options *)service_fields.defaults;
 
+	s.port = port;
+	s.protocol = protocol;
+	snprintf(s.scheduler, sizeof(s.scheduler), "rr");
 	assert_int_equal(inet_addr_parse(vip, &s.host), 0);
+	s.family = s.host.family;
 	return s;
 }
 
 static struct backend_options backend_on(const char *rip, uint16_t port, int method)
 {
-	struct backend_options b = { .port = port, .weight = 100, .method = method };
+	struct backend_options b = *(const struct backend_options *)backend_fields.defaults;
 
+	b.port = port;
+	b.method = method;
 	assert_int_equal(inet_addr_parse(rip, &b.host), 0);
 	return b;
 }
@@ -60,7 +66,7 @@ static void test_pairs_that_the_kernel_cannot_serve(void **state)
 		struct err err = { 0 };
 
 		s->options.ops = rows[i].ops;
-		assert_int_equal(model_check_backend(s, &b, &err), rows[i].rc);
+		assert_int_equal(model_check_backend(&s->options, &b, &err), rows[i].rc);
 		assert_string_equal(err.field, rows[i].field);
 		if (!rows[i].rc)
 			assert_int_not_equal(b.port, 0);
@@ -78,17 +84,131 @@ static void test_service_changes(void **state)
 	(void)state;
 	struct service *s = model_add_service(&model, "dns", &options);
 	model_add_backend(s, "b", &b, NULL);
+	assert_null(model_moved_service(s, &next));
 	next.port = 54;
-	assert_int_equal(model_check_service_change(s, &next, &err), -EINVAL);
-	assert_string_equal(err.field, "port");
+	assert_string_equal(model_moved_service(s, &next), "port");
+	next = service_on("fd00::1", 53, IPPROTO_UDP);
+	assert_string_equal(model_moved_service(s, &next), "host");
 	next = options;
 	next.ops = true; // does not fit the nat backend that is there
-	assert_int_equal(model_check_service_change(s, &next, &err), -EINVAL);
+	assert_int_equal(model_check_service_fits(s, &next, &err), -EINVAL);
 	assert_non_null(strstr(err.text, "backend b would not fit"));
-	next = service_on("10.0.0.1", 53, IPPROTO_TCP);
-	next.ops = true;
-	assert_int_equal(model_check_service(&next, &err), -EINVAL);
-	assert_string_equal(err.field, "ops");
+	model_clear(&model);
+}
+
+// What a service may not say at once, and the field that is named.
+static void test_services_that_cannot_be(void **state)
+{
+	static const struct {
+		const char *json, *field;
+	} rows[] = {
+		{ "{\"host\": \"10.0.0.1\", \"port\": 80}", NULL },
+		{ "{\"port\": 80}", "host" },
+		{ "{\"host\": \"10.0.0.1\"}", "port" },
+		{ "{\"host\": \"127.0.0.1\", \"port\": 80}", "host" },
+		{ "{\"host\": \"10.0.0.1\", \"port\": 0}", "port" },
+		{ "{\"host\": \"10.0.0.1\", \"port\": 0, \"persistent\": true}", NULL },
+		{ "{\"host\": \"10.0.0.1\", \"port\": 80, \"ops\": true}", "ops" },
+		{ "{\"host\": \"10.0.0.1\", \"port\": 80, \"family\": \"ipv6\"}", "family" },
+		{ "{\"host\": \"10.0.0.1\", \"port\": 80, \"netmask\": 24}", "netmask" },
+		{ "{\"host\": \"10.0.0.1\", \"port\": 80, \"persistent\": true, \"netmask\": 64}", "netmask" },
+		{ "{\"host\": \"fd00::1\", \"port\": 80, \"persistent\": true, \"netmask\": 64}", NULL },
+		{ "{\"host\": \"10.0.0.1\", \"port\": 80, \"persistent\": true, \"pe\": \"sip\"}", "pe" },
+		{ "{\"host\": \"10.0.0.1\", \"port\": 5060, \"protocol\": \"udp\", \"pe\": \"sip\"}", "pe" },
+		{ "{\"fwmark\": 7}", NULL },
+		{ "{\"fwmark\": 7, \"family\": \"ipv6\"}", NULL },
+		{ "{\"fwmark\": 7, \"host\": \"10.0.0.1\"}", "host" },
+		{ "{\"fwmark\": 7, \"port\": 80}", "port" },
+		{ "{\"fwmark\": 7, \"protocol\": \"tcp\"}", "protocol" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		json_t *json = json_loads(rows[i].json, 0, NULL);
+		struct service_options s;
+		struct err err = { 0 };
+		int rc = field_parse(&service_fields, json, &s, &err);
+
+		json_decref(json);
+		if (!rc)
+			rc = model_check_service(&s, &err);
+		assert_int_equal(rc, rows[i].field ? -EINVAL : 0);
+		assert_string_equal(err.field, rows[i].field ? rows[i].field : "");
+	}
+}
+
+static void test_cursor_steps_over_what_goes(void **state)
+{
+	struct model model = { 0 };
+	struct model_cursor cursor = { 0 };
+	struct service *s[3];
+	struct backend *b[3];
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		struct service_options options = service_on("10.0.0.1", (uint16_t)(80 + i), IPPROTO_TCP);
+		const char name[] = { (char)('a' + i), '\0' };
+
+		s[i] = model_add_service(&model, name, &options);
+	}
+	for (int i = 0; i < 3; i++) {
+		struct backend_options options = backend_on("10.0.0.2", (uint16_t)(90 + i), FORWARD_NAT);
+		const char name[] = { (char)('a' + i), '\0' };
+
+		b[i] = model_add_backend(s[1], name, &options, NULL);
+	}
+	model_cursor_start(&cursor, &model);
+	assert_ptr_equal(cursor.service, s[0]);
+	model_remove_service(s[0]);
+	assert_ptr_equal(cursor.service, s[1]);
+	assert_ptr_equal(cursor.backend, b[0]);
+	model_remove_backend(b[0]);
+	assert_ptr_equal(cursor.backend, b[1]);
+	model_remove_backend(b[2]);
+	cursor.backend = cursor.backend->next;
+	assert_null(cursor.backend);
+	model_cursor_advance(&cursor);
+	assert_ptr_equal(cursor.service, s[2]);
+	model_remove_service(s[2]);
+	assert_null(cursor.service);
+	model_cursor_stop(&cursor, &model);
+	model_clear(&model);
+}
+
+static void test_places_and_names_are_found(void **state)
+{
+	struct model model = { 0 };
+	struct service_options options = service_on("10.0.0.1", 80, IPPROTO_TCP);
+	struct backend_options one = backend_on("10.0.0.2", 80, FORWARD_DR),
+			       two = backend_on("10.0.0.3", 80, FORWARD_DR);
+	struct backend_options back;
+	struct inet_endpoint at = { one.host, 80 };
+
+	(void)state;
+	struct service *s = model_add_service(&model, "s", &options);
+	struct backend *b = model_add_backend(s, "b", &one, NULL);
+	assert_ptr_equal(model_backend(s, "b"), b);
+	assert_null(model_backend(s, "bb"));
+	assert_ptr_equal(model_backend_at(s, &at), b);
+	snprintf(two.labels.items[0].name, sizeof(two.labels.items[0].name), "version");
+	snprintf(two.labels.items[0].value, sizeof(two.labels.items[0].value), "b");
+	two.labels.count = 1;
+	assert_int_equal(model_set_backend(b, &two), 0);
+	assert_null(model_backend_at(s, &at));
+	at.addr = two.host;
+	assert_ptr_equal(model_backend_at(s, &at), b);
+	assert_string_equal(model_label(b, "version"), "b");
+	assert_null(model_label(b, "zone"));
+	model_backend_options(b, &back);
+	char names[64];
+	assert_int_equal(field_diff(&backend_fields, &two, &back, names, sizeof(names)), 0);
+	// two backends that are checked alike share the check
+	struct backend_options three = backend_on("10.0.0.4", 80, FORWARD_DR);
+	struct backend *c = model_add_backend(s, "c", &three, NULL);
+	assert_ptr_equal(b->pulse, c->pulse);
+	three.pulse.interval_ms = 77000;
+	assert_int_equal(model_set_backend(c, &three), 0);
+	assert_ptr_not_equal(b->pulse, c->pulse);
 	model_clear(&model);
 }
 
@@ -100,10 +220,16 @@ static void test_lookup_by_key(void **state)
 
 	(void)state;
 	struct service *a = model_add_service(&model, "a", &tcp);
-	assert_ptr_equal(model_service_by_key(&model, &tcp), a);
-	assert_null(model_service_by_key(&model, &udp));
-	model_remove_service(&model, a);
-	assert_null(model_service_by_key(&model, &tcp));
+	struct ipvs_key key, other;
+	model_key(&tcp, &key);
+	model_key(&udp, &other);
+	assert_ptr_equal(model_service_by_key(&model, &key), a);
+	assert_null(model_service_by_key(&model, &other));
+	assert_int_equal(model_set_service(a, &udp), 0); // another key
+	assert_null(model_service_by_key(&model, &key));
+	assert_ptr_equal(model_service_by_key(&model, &other), a);
+	model_remove_service(a);
+	assert_null(model_service_by_key(&model, &other));
 }
 
 static void test_weight_follows_status(void **state)
@@ -128,12 +254,12 @@ static void test_weight_follows_status(void **state)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		ours->agent_state = rows[i].said;
 		agent->lost = rows[i].lost;
-		ours->health.down = rows[i].down;
+		model_health(ours)->down = rows[i].down;
 		assert_int_equal(desired_status(ours), rows[i].status);
 		assert_int_equal(desired_weight(ours), rows[i].status == STATUS_UP ? 100 : 0);
 	}
 	assert_int_equal(desired_weight(api), 100);
-	api->health.down = true;
+	model_health(api)->down = true;
 	assert_int_equal(desired_weight(api), 0);
 
 	struct ipvs_dest *dests = NULL;
@@ -143,7 +269,6 @@ static void test_weight_follows_status(void **state)
 	assert_true(ipvs_dest_cmp(&dests[0], &dests[1]) < 0); // sorted
 	assert_int_equal(dests[0].forward, IP_VS_CONN_F_TUNNEL);
 	assert_int_equal(dests[1].forward, IP_VS_CONN_F_DROUTE);
-	assert_ptr_equal(desired_find_dest(dests, count, api), &dests[1]);
 	free(dests);
 
 	struct ipvs_service kernel;
@@ -160,7 +285,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_pairs_that_the_kernel_cannot_serve),
 		cmocka_unit_test(test_service_changes), cmocka_unit_test(test_lookup_by_key),
-		cmocka_unit_test(test_weight_follows_status) };
+		cmocka_unit_test(test_weight_follows_status), cmocka_unit_test(test_services_that_cannot_be),
+		cmocka_unit_test(test_cursor_steps_over_what_goes), cmocka_unit_test(test_places_and_names_are_found) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -50,27 +50,91 @@ static void test_rows_survive(void **state)
 	struct store *store = open_it();
 
 	(void)state;
-	assert_int_equal(store_begin(store, NULL), 0);
+	assert_false(store_is_open(store));
 	assert_int_equal(store_put(store, STORE_SERVICE, "", "web", "1", NULL), 0);
+	assert_true(store_is_open(store));
 	assert_int_equal(store_put(store, STORE_BACKEND, "web", "b", "2", NULL), 0);
 	assert_int_equal(store_put(store, STORE_BACKEND, "web", "a", "3", NULL), 0);
 	assert_int_equal(store_put(store, STORE_BACKEND, "other", "a", "4", NULL), 0);
-	assert_int_equal(store_commit(store, NULL), 0);
-	assert_int_equal(store_change(store, STORE_BACKEND, "web", "b", "5", NULL), 0);
-	assert_int_equal(store_begin(store, NULL), 0);
+	assert_int_equal(store_end(store, NULL), 0);
+	assert_int_equal(store_put(store, STORE_BACKEND, "web", "b", "5", NULL), 0);
+	assert_int_equal(store_end(store, NULL), 0);
 	assert_int_equal(store_put(store, STORE_SERVICE, "", "gone", "x", NULL), 0);
-	store_rollback(store);
-	store_free(store);
+	store_free(store); // a turn that never ended
 	store = open_it();
 	assert_string_equal(all(store, STORE_SERVICE, buf), "/web=1;");
 	assert_string_equal(all(store, STORE_BACKEND, buf), "other/a=4;web/a=3;web/b=5;");
-	assert_int_equal(store_begin(store, NULL), 0);
 	assert_int_equal(store_delete_all(store, STORE_BACKEND, "web", NULL), 0);
-	assert_int_equal(store_commit(store, NULL), 0);
-	assert_int_equal(store_change(store, STORE_SERVICE, "", "web", NULL, NULL), 0);
+	assert_int_equal(store_delete(store, STORE_SERVICE, "", "web", NULL), 0);
+	assert_int_equal(store_delete(store, STORE_SERVICE, "", "never there", NULL), 0);
+	assert_int_equal(store_end(store, NULL), 0);
 	assert_string_equal(all(store, STORE_BACKEND, buf), "other/a=4;");
 	assert_string_equal(all(store, STORE_SERVICE, buf), "");
+	assert_int_equal(store_delete(store, STORE_BACKEND, "other", "a", NULL), 0);
+	assert_int_equal(store_end(store, NULL), 0);
 	store_free(store);
+}
+
+static void note_undone(void *ctx, enum store_kind kind, const char *owner, const char *name, const char *text)
+{
+	size_t n = strlen(ctx);
+
+	snprintf((char *)ctx + n, 200 - n, "%d %s/%s=%s;", (int)kind, owner, name, text ? text : "-");
+}
+
+// The same for a turn that is still open and for one that is on the disk already.
+static void test_a_turn_is_taken_back(void **state)
+{
+	(void)state;
+	for (int committed = 0; committed < 2; committed++) {
+		struct store *store = open_it();
+		char undone[200] = "", buf[200];
+
+		store_put(store, STORE_SERVICE, "", "kept", "1", NULL);
+		store_put(store, STORE_BACKEND, "kept", "x", "2", NULL);
+		assert_int_equal(store_end(store, NULL), 0);
+		store_put(store, STORE_SERVICE, "", "new", "3", NULL);
+		store_put(store, STORE_SERVICE, "", "kept", "changed", NULL);
+		store_put(store, STORE_SERVICE, "", "kept", "changed", NULL); // the same again is no change
+		store_put(store, STORE_OWNED_SERVICE, "", "key", "kept", NULL);
+		store_delete_all(store, STORE_BACKEND, "kept", NULL);
+		if (committed)
+			assert_int_equal(store_end(store, NULL), 0);
+		assert_int_equal(store_undo(store, note_undone, undone, NULL), 0);
+		assert_string_equal(undone, "1 kept/x=2;0 /kept=1;0 /new=-;");
+		store_free(store);
+		store = open_it();
+		assert_string_equal(all(store, STORE_SERVICE, buf), "/kept=1;");
+		assert_string_equal(all(store, STORE_BACKEND, buf), "kept/x=2;");
+		assert_string_equal(all(store, STORE_OWNED_SERVICE, buf), committed ? "/key=kept;" : "");
+		store_delete(store, STORE_OWNED_SERVICE, "", "key", NULL);
+		store_delete(store, STORE_SERVICE, "", "kept", NULL);
+		store_delete(store, STORE_BACKEND, "kept", "x", NULL);
+		assert_int_equal(store_end(store, NULL), 0);
+		store_free(store);
+	}
+}
+
+// A file as version 1 wrote it.
+static void test_older_schema(void **state)
+{
+	char buf[200];
+	sqlite3 *db;
+
+	(void)state;
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	assert_int_equal(
+		sqlite3_exec(db,
+			"DROP TABLE item; CREATE TABLE item (kind INTEGER NOT NULL, owner TEXT NOT NULL, name TEXT NOT "
+			"NULL, text TEXT NOT NULL, PRIMARY KEY (kind, owner, name)) WITHOUT ROWID;"
+			"INSERT INTO item VALUES (0, '', 'web', '{}'); PRAGMA user_version = 1",
+			NULL, NULL, NULL),
+		SQLITE_OK);
+	sqlite3_close(db);
+	struct store *store = open_it();
+	assert_string_equal(all(store, STORE_SERVICE, buf), "/web={};");
+	store_free(store);
+	unlink(path);
 }
 
 static void refused(int rc, const char *words)
@@ -144,6 +208,7 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_rows_survive),
+		cmocka_unit_test(test_a_turn_is_taken_back), cmocka_unit_test(test_older_schema),
 		cmocka_unit_test(test_a_second_director_is_refused), cmocka_unit_test(test_newer_schema),
 		cmocka_unit_test(test_not_a_database) };
 

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+// Leaving gently: weight 0, wait for the connections, delete. A move is a new object and an old one that leaves.
+#include "director/state_internal.h"
+
+#include "shared/clock.h"
+#include "shared/log.h"
+#include "shared/util.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+// The kernel has surely seen the weight of 0, and connections that were being scheduled are counted, after this long.
+#define DRAIN_AT_LEAST_MS 1000
+
+static int begin(struct state *state, struct backend *backend, msec_t wait_ms, struct err *err)
+{
+	const msec_t now = clock_now_ms();
+	char text[24];
+
+	snprintf(text, sizeof(text), "%lld", (long long)(clock_wall_ms() + wait_ms));
+	int rc = state_row(state, STORE_DRAIN, backend->service->name, backend->name, text, err);
+	if (!rc && model_drain(backend, now, now + wait_ms))
+		rc = err_set(err, -EIO, NULL, "out of memory");
+	if (rc)
+		return rc;
+	state_touch_backend(state, backend);
+	if (state->drain_due)
+		state->drain_due(state->ctx);
+	return 0;
+}
+
+static int refuse_agents(const struct backend *backend, struct err *err)
+{
+	return err_set(err, -EEXIST, NULL, "backend %s belongs to an agent: drain it on its host", backend->name);
+}
+
+int state_drain_backend(struct state *state, struct backend *backend, msec_t wait_ms, struct err *err)
+{
+	if (backend->agent)
+		return refuse_agents(backend, err);
+	state->staged = true;
+	int rc = begin(state, backend, wait_ms, err);
+	if (!rc)
+		log_info("backend %s/%s: leaves, within %lld ms", backend->service->name, backend->name,
+			(long long)wait_ms);
+	return rc;
+}
+
+int state_drain_service(struct state *state, struct service *service, msec_t wait_ms, struct err *err)
+{
+	for (const struct backend *b = service->backends; b; b = b->next)
+		if (b->agent)
+			return refuse_agents(b, err);
+	if (!service->backends)
+		return state_delete_service(state, service, err);
+	state->staged = true;
+	int rc = state_row(state, STORE_LEAVING, "", service->name, "", err);
+	for (struct backend *b = service->backends; b && !rc; b = b->next)
+		rc = begin(state, b, wait_ms, err);
+	if (rc)
+		return rc;
+	service->leaving = true;
+	log_info("service %s: leaves, within %lld ms", service->name, (long long)wait_ms);
+	return 0;
+}
+
+int state_undrain_backend(struct state *state, struct backend *backend, struct err *err)
+{
+	struct service *service = backend->service;
+
+	if (!backend->drain)
+		return 0;
+	state->staged = true;
+	int rc = state_row(state, STORE_DRAIN, service->name, backend->name, NULL, err);
+	// a service with somebody in it stays
+	if (!rc && service->leaving)
+		rc = state_row(state, STORE_LEAVING, "", service->name, NULL, err);
+	if (rc)
+		return rc;
+	service->leaving = false;
+	model_undrain(backend);
+	state_touch_backend(state, backend);
+	log_info("backend %s/%s: stays", service->name, backend->name);
+	return 0;
+}
+
+int state_undrain_service(struct state *state, struct service *service, struct err *err)
+{
+	int rc = 0;
+
+	for (struct backend *b = service->backends; b && !rc; b = b->next)
+		rc = state_undrain_backend(state, b, err);
+	return rc;
+}
+
+// --- moving ---
+
+// NAME.old, NAME.old2, ...: the first that is free. 0 or -EEXIST.
+static int old_name(const struct state *state, const struct service *service, const char *name,
+	char ret[MODEL_NAME_MAX + 1], struct err *err)
+{
+	for (int i = 1; i < 100; i++) {
+		// names are at most MODEL_NAME_MAX long: the last letters make room
+		if (i == 1)
+			snprintf(ret, MODEL_NAME_MAX + 1, "%.*s.old", MODEL_NAME_MAX - 6, name);
+		else
+			snprintf(ret, MODEL_NAME_MAX + 1, "%.*s.old%d", MODEL_NAME_MAX - 6, name, i % 100);
+		if (service ? !model_backend(service, ret) : !model_service(&state->model, ret))
+			return 0;
+	}
+	return err_set(err, -EEXIST, "name", "%s was moved too often: older ones still drain", name);
+}
+
+int state_move_backend(struct state *state, struct backend *backend, const struct backend_options *given,
+	msec_t wait_ms, struct err *err)
+{
+	struct service *service = backend->service;
+	struct backend_options options = *given, old;
+	char name[MODEL_NAME_MAX + 1], old_as[MODEL_NAME_MAX + 1];
+
+	if (backend->agent || !model_moved_backend(backend, &options))
+		return state_set_backend(state, backend, given, err);
+	int rc = model_check_backend(&service->options, &options, err);
+	if (!rc)
+		rc = state_check_place(service, NULL, &options, err);
+	if (!rc)
+		rc = old_name(state, service, backend->name, old_as, err);
+	if (rc)
+		return rc;
+	model_backend_options(backend, &old);
+	snprintf(name, sizeof(name), "%s", backend->name);
+	// the old place keeps its destination in the kernel: only names change here
+	rc = state_delete_backend(state, backend, err);
+	if (!rc)
+		rc = state_put_backend(state, service, old_as, &old, err);
+	if (!rc)
+		rc = begin(state, model_backend(service, old_as), wait_ms, err);
+	if (!rc)
+		rc = state_put_backend(state, service, name, &options, err);
+	return rc;
+}
+
+int state_move_service(struct state *state, struct service *service, const struct service_options *given,
+	msec_t wait_ms, struct err *err)
+{
+	struct service_options options = *given, old;
+	char name[MODEL_NAME_MAX + 1], old_as[MODEL_NAME_MAX + 1];
+
+	int rc = model_check_service(&options, err);
+	if (rc)
+		return rc;
+	if (!model_moved_service(service, &options))
+		return state_set_service(state, service, given, err);
+	for (const struct backend *b = service->backends; b; b = b->next)
+		if (b->agent)
+			return err_set(err, -EEXIST, NULL,
+				"backend %s belongs to an agent, whose host has one VIP a service: make a second "
+				"service, let "
+				"the agents serve both, then delete this one",
+				b->name);
+	rc = state_check_key(state, NULL, &options, err);
+	if (!rc)
+		rc = old_name(state, NULL, service->name, old_as, err);
+	if (rc)
+		return rc;
+	snprintf(name, sizeof(name), "%s", service->name);
+	model_service_options(service, &old);
+	const size_t count = service->backend_count;
+	_cleanup_free_ struct backend_options *backends = calloc(count ? count : 1, sizeof(*backends));
+	_cleanup_free_ char(*names)[MODEL_NAME_MAX + 1] = calloc(count ? count : 1, sizeof(*names));
+	if (!backends || !names)
+		return err_set(err, -EIO, NULL, "out of memory");
+	size_t n = 0;
+	for (const struct backend *b = service->backends; b; b = b->next, n++) {
+		const uint16_t port = b->options.port == old.port ? options.port : b->options.port;
+
+		model_backend_options(b, &backends[n]);
+		snprintf(names[n], sizeof(names[n]), "%s", b->name);
+		backends[n].port = port;
+		rc = model_check_backend(&options.core, &backends[n], err);
+		backends[n].port = b->options.port;
+		if (rc) {
+			err_context(err, "backend %s would not fit: ", b->name);
+			return rc;
+		}
+	}
+	rc = state_delete_service(state, service, err);
+	if (!rc)
+		rc = state_put_service(state, old_as, &old, err);
+	if (!rc)
+		rc = state_put_service(state, name, &options, err);
+	struct service *old_service = model_service(&state->model, old_as), *next = model_service(&state->model, name);
+	for (size_t i = 0; i < count && !rc; i++) {
+		const uint16_t port = backends[i].port;
+
+		rc = state_put_backend(state, old_service, names[i], &backends[i], err);
+		backends[i].port = port == old.port ? options.port : port;
+		if (!rc)
+			rc = state_put_backend(state, next, names[i], &backends[i], err);
+	}
+	return rc ? rc : state_drain_service(state, old_service, wait_ms, err);
+}
+
+// --- the end ---
+
+static bool is_done(struct state *state, struct drain *drain, msec_t now)
+{
+	const struct backend *backend = drain->backend;
+	const struct ipvs_counted *counted = NULL;
+	size_t count = 0;
+
+	if (reconcile_stats(state->reconcile, &backend->service->key, DRAIN_AT_LEAST_MS / 2, &counted, &count, NULL))
+		return now >= drain->deadline_ms;
+	const struct ipvs_counted *dest = reconcile_find(counted, count, backend);
+	drain->active = dest ? dest->active : 0;
+	return now >= drain->deadline_ms || (!drain->active && now - drain->started_ms >= DRAIN_AT_LEAST_MS);
+}
+
+static void finish(struct state *state, struct backend *backend)
+{
+	struct service *service = backend->service;
+	struct err err = { 0 };
+
+	log_info("backend %s/%s: has left, with %u connections open", service->name, backend->name,
+		backend->drain->active);
+	int rc = service->leaving && service->backend_count == 1 ? state_delete_service(state, service, &err)
+								 : state_delete_backend(state, backend, &err);
+	state->staged = false; // nobody is waiting for this
+	if (rc)
+		log_error("%s", err.text);
+}
+
+bool state_drain_tick(struct state *state)
+{
+	const msec_t now = clock_now_ms();
+
+	for (struct drain *drain = state->model.drains, *next; drain; drain = next) {
+		next = drain->next;
+		if (is_done(state, drain, now))
+			finish(state, drain->backend);
+	}
+	return state->model.drains;
+}
