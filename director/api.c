@@ -150,6 +150,8 @@ const struct http_route api_routes[] = {
 	{ "GET", "/agent/*", api_agent_get, false },
 	{ "PUT", "/agent/*", api_agent_put, false },
 	{ "DELETE", "/agent/*", api_agent_delete, false },
+	{ "GET", "/config", api_config_get, false },
+	{ "PUT", "/config", api_config_put, true },
 	{ "GET", "/metrics", api_metrics, false },
 	{ "GET", "/status", status, false },
 	{ "GET", "/healthz", healthz, false },

@@ -48,6 +48,8 @@ void api_backend_get(void *ctx, struct http_exchange *exchange);
 void api_backend_put(void *ctx, struct http_exchange *exchange);
 void api_backend_patch(void *ctx, struct http_exchange *exchange);
 void api_backend_delete(void *ctx, struct http_exchange *exchange);
+void api_config_get(void *ctx, struct http_exchange *exchange);
+void api_config_put(void *ctx, struct http_exchange *exchange);
 void api_metrics(void *ctx, struct http_exchange *exchange);
 void api_agent_list(void *ctx, struct http_exchange *exchange);
 void api_agent_get(void *ctx, struct http_exchange *exchange);

@@ -24,7 +24,10 @@ uint32_t desired_weight(const struct backend *backend);
 
 // Works out the weights of a service with a split (backend->split_weight); to be called after anything about it
 // changed.
-void desired_split(struct service *service);
+int desired_split(struct service *service);
+// The versions that have a share and no backend that is up, "b, c", in the order of the split; nothing when there is
+// none.
+void desired_silent(const struct service *service, struct out *out);
 
 void desired_service(const struct service *service, struct ipvs_service *ret);
 void desired_dest(const struct backend *backend, struct ipvs_dest *ret);

@@ -306,6 +306,13 @@ const char *http_query(const struct http_exchange *exchange, const char *name)
 	return MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, name);
 }
 
+const char *http_header(const struct http_exchange *exchange, const char *name)
+{
+	const struct request *request = container_of(exchange, struct request, exchange);
+
+	return MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, name);
+}
+
 // --- routing ---
 
 static int cut_path(struct request *request, const char *url)
@@ -523,6 +530,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **ct
 	free_stream(request->stream);
 	if (request->held && !request->status && request->exchange.on_gone)
 		request->exchange.on_gone(request->exchange.hold_ctx);
+	free(request->exchange.data);
 	free(request->body);
 	free(request->answer);
 	free((char *)(uintptr_t)request->allow);

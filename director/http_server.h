@@ -42,6 +42,7 @@ struct http_exchange {
 	http_handler handler;            // of its route
 	// of a deferred exchange: answers it, as the turn ended (code and err are the turn's)
 	void (*finish)(void *ctx, struct http_exchange *exchange, int code, const struct err *err);
+	void *data; // the handler's, for its finish; freed with free(3)
 };
 
 // Routes: method and pattern ("/service/*/*", a star is one segment). First match wins; a path that matches with
@@ -71,6 +72,9 @@ void http_server_free(struct http_server *server);
 
 // The value of ?name=, NULL when absent; valid as long as the exchange.
 const char *http_query(const struct http_exchange *exchange, const char *name);
+
+// The value of a header, NULL when absent; valid as long as the exchange.
+const char *http_header(const struct http_exchange *exchange, const char *name);
 
 // Answers. json may be NULL (empty body); its reference is taken over.
 void http_answer(struct http_exchange *exchange, unsigned int status, json_t *json);

@@ -210,6 +210,7 @@ void model_remove_service(struct service *service)
 	HASH_DELETE(hh_key, model->by_key, service);
 	check_release(service->pulse);
 	free(service->split);
+	free(service->silent);
 	free(service);
 }
 
@@ -367,6 +368,29 @@ const char *model_label(const struct backend *backend, const char *name)
 		if (strcmp(backend->labels->items[i].name, name) == 0)
 			return backend->labels->items[i].value;
 	return NULL;
+}
+
+static bool same_shared_check(const struct shared_check *a, const struct shared_check *b)
+{
+	return a == b || (a && b && same_check(&a->spec, &b->spec));
+}
+
+static bool same_kept(const void *a, size_t a_size, const void *b, size_t b_size)
+{
+	return a_size == b_size && (!a_size || memcmp(a, b, a_size) == 0);
+}
+
+bool model_same_service(const struct service *a, const struct service *b)
+{
+	return memcmp(&a->options, &b->options, sizeof(a->options)) == 0 && same_shared_check(a->pulse, b->pulse) &&
+		same_kept(a->split, a->split ? split_size(a->split) : 0, b->split, b->split ? split_size(b->split) : 0);
+}
+
+bool model_same_backend(const struct backend *a, const struct backend *b)
+{
+	return memcmp(&a->options, &b->options, sizeof(a->options)) == 0 && same_shared_check(a->pulse, b->pulse) &&
+		same_kept(a->labels, a->labels ? labels_size(a->labels) : 0, b->labels,
+			b->labels ? labels_size(b->labels) : 0);
 }
 
 // --- agents, cursors, the whole ---

@@ -174,6 +174,7 @@ struct service {
 	struct split_options *split; // NULL: none
 	struct backend *backends;    // a list, see backend->next
 	uint32_t backend_count;
+	char *silent; // versions of the split without a healthy backend, for people; NULL: none
 	bool leaving; // moved elsewhere: goes with its last backend
 };
 
@@ -260,6 +261,10 @@ int model_check_service_fits(const struct service *service, const struct service
 // The first of the fields that name the service in the kernel (or the backend in its service) that differs, or NULL.
 const char *model_moved_service(const struct service *service, const struct service_options *options);
 const char *model_moved_backend(const struct backend *backend, const struct backend_options *options);
+
+// Are they told to be the same, down to what was given and what was left to its default?
+bool model_same_service(const struct service *a, const struct service *b);
+bool model_same_backend(const struct backend *a, const struct backend *b);
 
 // The check that this backend gets: its own pulse, or for an agent's backend the service's; NULL: none.
 const struct check_spec *model_pulse(const struct backend *backend);

@@ -137,9 +137,29 @@ void state_free_stale(struct state *state)
 
 // --- the model, with what hangs on it ---
 
+// Versions of a split come and go with the health of their backends; who gets their share is said once.
+static void say_silent_versions(struct service *service)
+{
+	_cleanup_out_ struct out out = { 0 };
+
+	desired_silent(service, &out);
+	if (out.failed || strcmp(out.text ? out.text : "", service->silent ? service->silent : "") == 0)
+		return;
+	if (out.len)
+		log_warning("service %s: no healthy backend of %s %s: the share goes to the others", service->name,
+			service->split->label, out.text);
+	else
+		log_info("service %s: every version has a healthy backend again", service->name);
+	free(service->silent);
+	service->silent = out.len ? out_steal(&out, NULL) : NULL;
+}
+
 void state_touch_service(struct state *state, struct service *service)
 {
-	desired_split(service);
+	if (desired_split(service))
+		log_error("service %s: out of memory: the weights of its split stay as they were", service->name);
+	if (service->split || service->silent)
+		say_silent_versions(service);
 	reconcile_touch(state->reconcile, &service->key);
 }
 
@@ -521,6 +541,8 @@ static void on_refused(
 		if (!state->refused) {
 			state->refused = rc;
 			state->why = err;
+			snprintf(state->refused_service, sizeof(state->refused_service), "%s",
+				service ? service->name : "");
 		}
 		return;
 	}

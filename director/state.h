@@ -48,6 +48,7 @@ struct state {
 	int poisoned; // -errno: a change could not be staged wholly; the turn must be taken back
 	struct err poison;
 	int refused; // -errno of the first refusal of something that was asked for
+	char refused_service[MODEL_NAME_MAX + 1];
 	struct err why;
 	struct agent *touched_agents;
 	struct stale_row *stale, *stale_next; // rows of the two lists of what is ours that may go now, after this turn
@@ -106,6 +107,27 @@ int state_move_backend(struct state *state, struct backend *backend, const struc
 	msec_t wait_ms, struct err *err);
 // Looks at what is draining; what is done goes. Returns true while something drains.
 bool state_drain_tick(struct state *state);
+
+// --- the whole at once: state_document.c ---
+
+// One line of a plan. action: "add", "change" or "delete"; backend is NULL for a service; fields names what changes;
+// connections are those that the kernel has now and that would end.
+struct state_step {
+	const char *action, *service, *backend, *fields;
+	uint64_t connections;
+};
+
+struct state_document {
+	json_t *services; // {"web": {..., "backends": {...}}}; taken apart on the way
+	bool dry_run;     // only tell
+	void (*step)(void *ctx, const struct state_step *step); // may be NULL
+	void (*mistake)(void *ctx, const struct err *err);      // every one, with its path
+	void *ctx;
+};
+
+// Replaces all services and backends that agents did not make and that are not on their way out. Validated as a whole:
+// -EINVAL when there was a mistake, and nothing was changed. Otherwise staged, as a minimal difference.
+int state_put_document(struct state *state, const struct state_document *document, struct err *err);
 
 // --- agents: state_agent.c ---
 

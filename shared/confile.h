@@ -46,6 +46,12 @@ int confile_configure(const char *path, const json_t *options, const struct fiel
 void confile_free(struct confile *file);
 DEFINE_CLEANUP(struct confile *, confile_free)
 
+// Writes a value as YAML: objects and lists as blocks down to `blocks` levels, in one line below that. What is read
+// back is the same value. indent: spaces before each line; the value's own key, if any, has been written.
+void confile_write(const json_t *value, int blocks, int indent, struct out *out);
+// A string as a YAML scalar: plain where that means the same string, else quoted.
+void confile_write_string(const char *text, struct out *out);
+
 // A plain YAML scalar as a JSON value: "80" is a number, "yes" a string, "true" a boolean. New reference.
 json_t *confile_scalar(const char *text, size_t len);
 

@@ -205,6 +205,12 @@ void out_bool(struct out *out, bool value)
 	out_text(out, value ? "true" : "false");
 }
 
+void out_raw(struct out *out, const char *json)
+{
+	before_value(out);
+	out_text(out, json);
+}
+
 struct out_mark out_mark(const struct out *out)
 {
 	return (struct out_mark) { out->len, out->comma };

@@ -42,6 +42,7 @@ void out_int(struct out *out, int64_t n);
 void out_uint(struct out *out, uint64_t n);
 void out_real(struct out *out, double n);
 void out_bool(struct out *out, bool value);
+void out_raw(struct out *out, const char *json); // a value that is JSON already
 
 // A place to come back to, when it turns out that what was begun shall not be written.
 struct out_mark {
