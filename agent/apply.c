@@ -74,11 +74,12 @@ static int change_vip(struct netsock *ns, const struct resource *r, bool add, st
 static int change_route(struct netsock *ns, const struct resource *r, bool add, struct err *err)
 {
 	struct route_default route = { .gateway = r->addr, .table = r->table };
-	struct inet_addr source;
-	int rc = route_lookup(ns, &r->addr, &route.ifindex, &source, err);
+	struct route_way way;
+	int rc = route_lookup(ns, &r->addr, &way, err);
 
 	if (rc)
 		return add ? rc : 0; // the way is gone, and with it the route
+	route.ifindex = way.ifindex;
 	rc = add ? route_add_default(ns, &route, err) : route_del_default(ns, &route, err);
 	return !add && (rc == -ESRCH || rc == -ENOENT) ? 0 : rc;
 }

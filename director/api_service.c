@@ -7,6 +7,7 @@
 #include "shared/util.h"
 
 #include <errno.h>
+#include <netinet/ip.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -83,14 +84,32 @@ static void write_drain(struct out *out, const struct drain *drain)
 	out_close(out, '{');
 }
 
+static enum path_wrap wrap_of(const struct backend_core *options)
+{
+	switch ((enum forward_method)options->method) {
+	case FORWARD_DR:
+	case FORWARD_NAT:
+		break;
+	case FORWARD_IPIP:
+		return PATH_IPIP;
+	case FORWARD_GUE:
+		return options->tunnel.checksum == CHECKSUM_REMOTE ? PATH_GUE_REMOTE : PATH_GUE;
+	case FORWARD_GRE:
+		return options->tunnel.checksum == CHECKSUM_ON ? PATH_GRE_CHECKSUM : PATH_GRE;
+	}
+	return PATH_PLAIN;
+}
+
+// The largest packet of a client that goes to the backend uncut; nothing where there is no way to it.
 static void write_max_packet(struct api *api, struct out *out, const struct backend *backend)
 {
-	uint32_t size = 0;
+	const uint32_t overhead = path_overhead(wrap_of(&backend->options), backend->options.host.family);
+	uint32_t mtu = 0;
 
-	if (state_max_packet(api->state, backend, &size))
+	if (path_mtu(api->state->path, &backend->options.host, clock_now_ms(), &mtu, NULL) || mtu <= overhead)
 		return;
 	out_key(out, "max_packet");
-	out_uint(out, size);
+	out_uint(out, (mtu > IP_MAXPACKET ? IP_MAXPACKET : mtu) - overhead);
 }
 
 static void write_backend(struct api *api, struct out *out, const struct backend *backend,

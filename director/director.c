@@ -25,6 +25,7 @@ struct director {
 	struct reconcile *reconcile;
 	struct vip *vip;
 	struct health *health;
+	struct path *path;
 	struct state state;
 	struct api api;
 	struct http_server *http;
@@ -188,6 +189,8 @@ static int load_state(struct director *d, struct err *err)
 	int rc = vip_new(&d->loop, d->config->vip_device, &d->vip, err);
 
 	if (!rc)
+		rc = path_new(&d->loop, &d->path, err);
+	if (!rc)
 		rc = health_new(&d->loop, health_changed, d, &d->health, err);
 	if (rc)
 		return rc;
@@ -196,6 +199,7 @@ static int load_state(struct director *d, struct err *err)
 		.reconcile = d->reconcile,
 		.vip = d->vip,
 		.health = d->health,
+		.path = d->path,
 		.reap_after_ms = d->config->reap_ms,
 		.take_all = d->config->take_all,
 		.first_revision = (uint32_t)(clock_wall_ms() / 1000),
@@ -242,6 +246,7 @@ static void stop(struct director *d)
 		state_flush_kernel(&d->state);
 	state_clear(&d->state);
 	health_free(d->health);
+	path_free(d->path);
 	vip_free(d->vip);
 	reconcile_free(d->reconcile);
 	ipvs_free(d->ipvs);

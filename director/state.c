@@ -75,12 +75,6 @@ int state_backend_row(struct state *state, const char *service, const char *name
 	return options_row(state, STORE_BACKEND, service, name, &backend_fields, options, err);
 }
 
-int state_max_packet(struct state *state, const struct backend *backend, uint32_t *ret)
-{
-	(void)state, (void)backend, (void)ret;
-	return -ENOENT;
-}
-
 // --- what is no longer ours ---
 
 // A row of one of the two lists, of something that this turn has stopped using. It goes with a later turn, since by
@@ -156,11 +150,25 @@ static void say_silent_versions(struct service *service)
 
 void state_touch_service(struct state *state, struct service *service)
 {
-	if (desired_split(service))
-		log_error("service %s: out of memory: the weights of its split stay as they were", service->name);
-	if (service->split || service->silent)
-		say_silent_versions(service);
 	reconcile_touch(state->reconcile, &service->key);
+	if ((!service->split && !service->silent) || service->split_due)
+		return;
+	service->split_due = true;
+	LL_PREPEND2(state->split_services, service, split_next);
+}
+
+static void work_out_splits(struct state *state)
+{
+	while (state->split_services) {
+		struct service *service = state->split_services;
+
+		LL_DELETE2(state->split_services, service, split_next);
+		service->split_due = false;
+		if (desired_split(service))
+			log_error("service %s: out of memory: the weights of its split stay as they were",
+				service->name);
+		say_silent_versions(service);
+	}
 }
 
 void state_touch_backend(struct state *state, struct backend *backend)
@@ -220,6 +228,8 @@ void state_drop_service(struct state *state, struct service *service)
 
 	snprintf(name, sizeof(name), "%s", service->name);
 	leave_key(state, service);
+	if (service->split_due)
+		LL_DELETE2(state->split_services, service, split_next);
 	for (struct backend *b = service->backends; b; b = b->next)
 		health_forget(b);
 	model_remove_service(service);
@@ -567,6 +577,7 @@ static void on_vip_gone(void *ctx, const struct inet_addr *addr)
 static int settle_kernel(struct state *state, struct err *err)
 {
 	state->refused = 0;
+	work_out_splits(state);
 	if (vip_settle(state->vip, on_foreign_vip, state, err))
 		return -EREMOTEIO;
 	if (reconcile_settle(state->reconcile, &state->model, on_refused, state, err))
@@ -593,10 +604,11 @@ static void wake_agents(struct state *state)
 	}
 }
 
-static void take_back(struct state *state)
+static void take_back(struct state *state, const struct err *why)
 {
 	struct err err = { 0 };
 
+	log_warning("refused and taken back: %s", why->text);
 	state->staged = false; // what is refused now is only logged
 	if (store_undo(state->store, state_restore_row, state, &err))
 		log_error("the store cannot take back what was refused: %s", err.text);
@@ -622,7 +634,7 @@ int state_settle(struct state *state, struct err *err)
 	if (!rc)
 		rc = settle_kernel(state, &why);
 	if (rc && state->staged)
-		take_back(state);
+		take_back(state, &why);
 	else if (!rc)
 		store_end(state->store, NULL);
 	if (rc)

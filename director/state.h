@@ -18,6 +18,7 @@
 #include "director/health.h"
 #include "director/lease.h"
 #include "director/model.h"
+#include "director/path.h"
 #include "director/reconcile.h"
 #include "director/store.h"
 #include "director/vip.h"
@@ -31,6 +32,7 @@ struct state {
 	struct reconcile *reconcile;
 	struct vip *vip;
 	struct health *health;
+	struct path *path;
 	msec_t reap_after_ms;
 	uint32_t first_revision; // agents' revisions start here, so that they differ from those of an earlier run
 	bool take_all;           // services in the kernel that we do not know are removed, not left alone
@@ -51,6 +53,7 @@ struct state {
 	char refused_service[MODEL_NAME_MAX + 1];
 	struct err why;
 	struct agent *touched_agents;
+	struct service *split_services; // whose weights are to be worked out
 	struct stale_row *stale, *stale_next; // rows of the two lists of what is ours that may go now, after this turn
 };
 
@@ -141,10 +144,6 @@ int state_answer(struct state *state, const struct agent *agent, msec_t max_age_
 	struct err *err);
 // Leases that are due.
 void state_expire(struct state *state);
-
-// The largest packet of a client that reaches the backend without being cut, in bytes. 0 or -errno when the kernel has
-// no route.
-int state_max_packet(struct state *state, const struct backend *backend, uint32_t *ret);
 
 // A pulse's verdict changed.
 void state_health_changed(struct state *state, struct backend *backend);

@@ -207,47 +207,42 @@ int route_del_default(struct netsock *ns, const struct route_default *route, str
 	return change_default(ns, RTM_DELROUTE, 0, route, err);
 }
 
-struct lookup {
-	int ifindex;
-	struct inet_addr source;
-};
-
-static int take_lookup(struct nlmsghdr *hdr, void *ctx)
+static int take_way(struct nlmsghdr *hdr, void *ctx)
 {
-	struct lookup *lookup = ctx;
-	struct nlattr *attrs[RTA_MAX + 1];
+	struct route_way *way = ctx;
+	struct nlattr *attrs[RTA_MAX + 1], *metrics[RTAX_MAX + 1];
 	const struct rtmsg *head = nlmsg_data(hdr);
 
 	if (hdr->nlmsg_type != RTM_NEWROUTE || nlmsg_parse(hdr, sizeof(*head), attrs, RTA_MAX, NULL) < 0)
 		return -EBADMSG;
 	if (attrs[RTA_OIF])
-		lookup->ifindex = (int)nla_get_u32(attrs[RTA_OIF]);
+		way->ifindex = (int)nla_get_u32(attrs[RTA_OIF]);
 	if (attrs[RTA_PREFSRC])
 		inet_addr_from_bytes(head->rtm_family, nla_data(attrs[RTA_PREFSRC]),
-			(unsigned int)nla_len(attrs[RTA_PREFSRC]), &lookup->source);
+			(unsigned int)nla_len(attrs[RTA_PREFSRC]), &way->source);
+	if (attrs[RTA_METRICS] && nla_parse_nested(metrics, RTAX_MAX, attrs[RTA_METRICS], NULL) == 0 &&
+		metrics[RTAX_MTU])
+		way->mtu = nla_get_u32(metrics[RTAX_MTU]);
 	return 0;
 }
 
-int route_lookup(
-	struct netsock *ns, const struct inet_addr *to, int *ret_ifindex, struct inet_addr *ret_source, struct err *err)
+int route_lookup(struct netsock *ns, const struct inet_addr *to, struct route_way *ret, struct err *err)
 {
 	const struct rtmsg head = {
 		.rtm_family = (uint8_t)to->family,
 		.rtm_dst_len = (uint8_t)(inet_addr_len(to->family) * 8),
 	};
 	struct nl_msg *msg = nlmsg_alloc_simple(RTM_GETROUTE, 0);
-	struct lookup lookup = { 0 };
+	struct route_way way = { 0 };
 	int rc = -ENOMEM;
 
 	if (msg && !nlmsg_append(msg, (void *)(uintptr_t)&head, sizeof(head), NLMSG_ALIGNTO) &&
 		!put_address(msg, RTA_DST, to))
-		rc = netsock_get(ns, msg, take_lookup, &lookup, err);
+		rc = netsock_get(ns, msg, take_way, &way, err);
 	nlmsg_free(msg);
-	if (rc)
-		return rc;
-	*ret_ifindex = lookup.ifindex;
-	*ret_source = lookup.source;
-	return 0;
+	if (!rc)
+		*ret = way;
+	return rc;
 }
 
 bool route_rule_same(const struct route_rule *a, const struct route_rule *b)

@@ -48,9 +48,14 @@ int route_del_rule(struct netsock *ns, const struct route_rule *rule, struct err
 int route_add_default(struct netsock *ns, const struct route_default *route, struct err *err);
 int route_del_default(struct netsock *ns, const struct route_default *route, struct err *err);
 
-// Which device and which source address packets to this address leave by. -ENETUNREACH without a route.
-int route_lookup(struct netsock *ns, const struct inet_addr *to, int *ret_ifindex, struct inet_addr *ret_source,
-	struct err *err);
+// Which way packets to an address go now.
+struct route_way {
+	int ifindex;
+	struct inet_addr source;
+	uint32_t mtu; // of the route, a learnt path MTU included; 0: the device's own
+};
+// -ENETUNREACH without a route.
+int route_lookup(struct netsock *ns, const struct inet_addr *to, struct route_way *ret, struct err *err);
 
 bool route_rule_same(const struct route_rule *a, const struct route_rule *b);
 

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "director/path.h"
+
+#include "shared/iflink.h"
+#include "shared/netsock.h"
+#include "shared/route.h"
+
+#include <errno.h>
+#include <linux/rtnetlink.h>
+#include <stdbool.h>
+#include <uthash.h>
+
+#define KNOWN_MAX 8192u  // addresses; one more, and we begin anew
+#define MAX_AGE_MS 10000 // of what is known
+
+struct known {
+	UT_hash_handle hh;
+	struct inet_addr addr; // key
+	uint32_t mtu;
+	msec_t read_ms;
+};
+
+struct path {
+	struct netsock *requests, *events;
+	uv_poll_t readable;
+	struct known *known;
+	struct iflink *links; // NULL: not known
+	size_t link_count;
+};
+
+static void forget_all(struct path *path)
+{
+	struct known *known, *next;
+
+	HASH_ITER (hh, path->known, known, next) {
+		HASH_DEL(path->known, known);
+		free(known);
+	}
+	free(path->links);
+	path->links = NULL;
+	path->link_count = 0;
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+	struct path *path = poll->data;
+
+	(void)status, (void)events;
+	// whatever it was: what we know may be wrong now
+	netsock_receive(path->events, NULL, NULL);
+	forget_all(path);
+}
+
+int path_new(uv_loop_t *loop, struct path **ret, struct err *err)
+{
+	static const int groups[] = { RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE,
+		RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV6_RULE, 0 };
+	struct path *path = calloc(1, sizeof(*path));
+	int rc = path ? netsock_open(NETLINK_ROUTE, &path->requests, err)
+		      : err_set(err, -ENOMEM, NULL, "out of memory");
+
+	if (!rc)
+		rc = netsock_subscribe(NETLINK_ROUTE, groups, &path->events, err);
+	if (rc) {
+		if (path)
+			netsock_free(path->requests);
+		free(path);
+		return rc;
+	}
+	uv_poll_init(loop, &path->readable, netsock_fd(path->events));
+	path->readable.data = path;
+	uv_poll_start(&path->readable, UV_READABLE, on_readable);
+	*ret = path;
+	return 0;
+}
+
+static void poll_closed(uv_handle_t *handle)
+{
+	struct path *path = handle->data;
+
+	netsock_free(path->events);
+	free(path);
+}
+
+void path_free(struct path *path)
+{
+	if (!path)
+		return;
+	forget_all(path);
+	netsock_free(path->requests);
+	uv_close((uv_handle_t *)&path->readable, poll_closed);
+}
+
+static int device_mtu(struct path *path, int ifindex, uint32_t *ret, struct err *err)
+{
+	int rc = path->links ? 0 : iflink_dump(path->requests, &path->links, &path->link_count, err);
+
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < path->link_count; i++) {
+		if (path->links[i].index == ifindex) {
+			*ret = path->links[i].mtu;
+			return 0;
+		}
+	}
+	return err_set(err, -ENODEV, NULL, "the route's device is gone");
+}
+
+int path_mtu(struct path *path, const struct inet_addr *to, msec_t now_ms, uint32_t *ret, struct err *err)
+{
+	struct known *known = NULL;
+	struct route_way way;
+
+	HASH_FIND(hh, path->known, to, sizeof(*to), known);
+	if (known && now_ms - known->read_ms < MAX_AGE_MS) {
+		*ret = known->mtu;
+		return known->mtu ? 0 : err_set(err, -ENETUNREACH, NULL, "there is no route");
+	}
+	int rc = route_lookup(path->requests, to, &way, err);
+	uint32_t mtu = rc ? 0 : way.mtu;
+	if (!rc && !mtu)
+		rc = device_mtu(path, way.ifindex, &mtu, err);
+	if (!known && HASH_COUNT(path->known) >= KNOWN_MAX)
+		forget_all(path);
+	if (!known && (known = calloc(1, sizeof(*known)))) {
+		known->addr = *to;
+		HASH_ADD(hh, path->known, addr, sizeof(known->addr), known);
+	}
+	if (known) {
+		known->mtu = rc ? 0 : mtu;
+		known->read_ms = now_ms;
+	}
+	if (!rc)
+		*ret = mtu;
+	return rc;
+}
+
+uint32_t path_overhead(enum path_wrap wrap, int outer_family)
+{
+	const uint32_t outer = outer_family == AF_INET6 ? 40 : 20, udp = 8, gue = 4, gre = 4;
+
+	switch (wrap) {
+	case PATH_PLAIN:
+		return 0;
+	case PATH_IPIP:
+		return outer;
+	case PATH_GUE:
+		return outer + udp + gue;
+	case PATH_GUE_REMOTE:
+		return outer + udp + gue + 8; // private flags, and where the checksum is (include/net/gue.h)
+	case PATH_GRE:
+		return outer + gre;
+	case PATH_GRE_CHECKSUM:
+		return outer + gre + 4;
+	}
+	return 0;
+}

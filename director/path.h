@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// How large a packet may be on its way to a real server. Floor 2.
+//
+// The MTU is that of the route to the real server's address, as the kernel would choose it now: the route's own (a
+// learnt path MTU included) or the output device's. What is known is kept until a route, rule, address or link changes,
+// and for 10 s at most, since a path MTU that is learnt from an ICMP message is announced to nobody.
+#ifndef BRASS_DIRECTOR_PATH_H
+#define BRASS_DIRECTOR_PATH_H
+
+#include "shared/clock.h"
+#include "shared/err.h"
+#include "shared/inet.h"
+#include "shared/util.h"
+
+#include <stdint.h>
+#include <uv.h>
+
+struct path;
+
+int path_new(uv_loop_t *loop, struct path **ret, struct err *err);
+void path_free(struct path *path); // its memory goes when the loop has run once more
+DEFINE_CLEANUP(struct path *, path_free)
+
+// MTU of the way to an address, in bytes. 0 or -errno, -ENETUNREACH without a route.
+int path_mtu(struct path *path, const struct inet_addr *to, msec_t now_ms, uint32_t *ret, struct err *err);
+
+// What wraps a packet.
+enum path_wrap { PATH_PLAIN, PATH_IPIP, PATH_GUE, PATH_GUE_REMOTE, PATH_GRE, PATH_GRE_CHECKSUM };
+
+// Bytes that wrapping adds, the outer IP header included (net/netfilter/ipvs/ip_vs_xmit.c, __ip_vs_get_out_rt).
+uint32_t path_overhead(enum path_wrap wrap, int outer_family);
+
+#endif
