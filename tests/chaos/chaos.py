@@ -1,0 +1,500 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Random requests, edits by other hands, kills and faults; afterwards model, API, store and kernel must agree.
+
+Run through scripts/chaos. On a failure the operations are in a trace file, one JSON object a line; --replay runs it
+again, --shrink looks for the smallest part of it that still fails. Each run has a network namespace and a store of its own.
+"""
+
+import argparse
+import contextlib
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import sys
+import tempfile
+import time
+import traceback
+
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+import explain
+import kernel
+import model
+import operations
+from faults import Faults
+from wire import CONNECTIONS, Director, Failure, fresh_namespace
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+BUILD = os.environ.get("BRASS_BUILD", os.path.join(ROOT, "build", "debug"))
+RESYNC_S = 1
+AGREE_S = 3 * RESYNC_S + 2  # one resync may be under way, one may fail
+STORE_KINDS = {"service": 0, "backend": 1, "agent": 2, "owned_service": 3, "owned_address": 4}  # director/store.h
+
+
+def read_store(path, directory):
+    """{kind: {(owner, name): text}} from a copy: the director holds a lock on its own. Nothing may be writing."""
+    copy = os.path.join(directory, "copy.db")
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(copy + suffix)
+    for suffix in ("", "-wal"):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(path + suffix, copy + suffix)
+    with contextlib.closing(sqlite3.connect(copy)) as db:
+        rows = {kind: {} for kind in STORE_KINDS}
+        names = {number: kind for kind, number in STORE_KINDS.items()}
+        for number, owner, name, text in db.execute("SELECT kind, owner, name, text FROM item"):
+            if number in names:
+                rows[names[number]][(owner, name)] = text
+    return rows
+
+
+def store_differs(state, rows):
+    """A sentence, or None."""
+    services = {("", k[1]): v["options"] for k, v in state.items() if k[0] == "service"}
+    backends = {(k[1], name): options for k, v in state.items() if k[0] == "service" for name, options in v["backends"].items()}
+    for kind, want in (("service", services), ("backend", backends)):
+        if set(want) != set(rows[kind]):
+            return f"{kind} rows {sorted(set(rows[kind]) ^ set(want))} are in one of store and model only"
+        for key, options in want.items():
+            if not model.same_options(options, json.loads(rows[kind][key])):
+                return f"{kind} row {key} is {rows[kind][key]}, should be {options}"
+    agents = {("", k[1]) for k in state if k[0] == "agent"}
+    if set(rows["agent"]) != agents:
+        return f"agent rows {sorted(rows['agent'])}, should be {sorted(agents)}"
+    vips = {("", vip) for vip in model.vips(state)}
+    if set(rows["owned_address"]) != vips:
+        return f"addresses that are ours: {sorted(rows['owned_address'])}, should be {sorted(vips)}"
+    if len(rows["owned_service"]) < len(services):
+        return f"places that are ours: {sorted(rows['owned_service'])}, for services {sorted(services)}"
+    return None
+
+
+class Run:
+    """One director and its world, and the operations that it went through."""
+
+    def __init__(self, directory, options):
+        self.options = options
+        self.directory = directory
+        self.faults = Faults(os.path.join(directory, "faults"), os.path.join(BUILD, "tools", "lab-faults.so"))
+        self.director = Director(os.path.join(BUILD, "director", "brass-director"), directory, self.faults, resync=f"{RESYNC_S}s")
+        self.hands = kernel.Hands()
+        self.state = {}
+        self.foreign = {}  # place -> as in kernel.parse_table
+        self.wild = set()  # foreign places of which nobody knows what became: a PUT that took them over failed
+        self.avoid = set()  # places where the kernel may have something that is ours no longer: no hand goes there
+        self.faulty = False  # a fault may have happened since the last check
+        self.dirty = False  # the kernel may differ from the model until the next resync
+        self.stats = {"operations": 0, "waves": 0, "checks": 0, "kills": 0, "5xx": 0, "5xx_but_done": 0, "unanswered": 0, "ambiguous": 0}
+        self.check_seconds = 0.0
+        self.paths = {}  # optional endpoints: path -> exists
+
+    def begin(self):
+        self.director.start()
+        for row in operations.OPERATIONS:
+            for path in row[3:]:
+                status, _ = self.director.get(path)
+                self.paths[path] = status != 404
+
+    def end(self):
+        self.director.kill()
+        self.hands.close()
+
+    # ------------------------------------------------------------ requests
+
+    def _unfaulted(self, path):
+        """A GET that no fault meets."""
+        orders = self.faults.orders()
+        self.faults.off()
+        try:
+            return self.director.get(path)
+        finally:
+            self.faults.set(**orders)
+
+    def _possible(self, request):
+        return self.paths.get("/" + request["path"].split("/")[1].partition("?")[0], True)
+
+    def wave(self, requests, kill=None):
+        """Sends them together, and kills the director meanwhile."""
+        requests = [r for r in requests if self._possible(r)]
+        self.director.send(requests)
+        if kill:
+            if kill["delay_us"]:
+                time.sleep(kill["delay_us"] / 1e6)
+            self.director.signal(kill["signal"])
+        answers = self.director.receive(len(requests))
+        self.stats["waves"] += 1
+        if kill:
+            self._restart(kill)
+        wave = [explain.Asked(r, *answer) for r, answer in zip(requests, answers)]
+        if not kill and any(a.status is None for a in wave):
+            code = self.director.process.poll()
+            raise Failure(f"a connection was lost without a kill; exit code {code}:\n" + "\n".join(f"  {a}" for a in wave))
+        self.stats["unanswered"] += sum(a.status is None for a in wave)
+        self.stats["5xx"] += sum(a.status is not None and a.status >= 500 for a in wave)
+        try:
+            candidates = explain.explain(self.state, wave, self.faulty)
+        except explain.Unexplained as error:
+            raise Failure(str(error)) from None
+        before = self.state
+        self.state = self._choose(candidates) if len(candidates) > 1 else candidates[0]
+        self._places(before, wave, kill)
+
+    def _choose(self, candidates):
+        """Which of the states it is, by asking for what they differ in."""
+        self.stats["ambiguous"] += 1
+        found = {}
+        for kind, name in explain.differing(candidates):
+            status, shown = self._unfaulted(f"/{kind}/{name}?expand=1")
+            if status not in (200, 404):
+                raise Failure(f"GET /{kind}/{name}: {status} {shown}")
+            found[(kind, name)] = shown if status == 200 else None
+        why = []
+        for candidate in candidates:
+            differs = next(filter(None, (self._differs(candidate, key, shown) for key, shown in found.items())), None)
+            if not differs:
+                return candidate
+            why.append(differs)
+        raise Failure("neither wholly done nor wholly undone:\n" + "\n".join(sorted(f"  {w}" for w in set(why))))
+
+    @staticmethod
+    def _differs(state, key, shown):
+        if key[0] == "service":
+            return model.service_differs(state, key[1], shown)
+        want = state.get(key)
+        if not want or not shown:
+            return None if bool(want) == bool(shown) else f"agent {key[1]}: {'missing' if want else 'should not be there'}"
+        same = set(want["backends"]) == set(shown["backends"]) and all(model.same(v, shown["backends"][k]) for k, v in want["backends"].items())
+        return None if same and want["address"] == shown["address"] else f"agent {key[1]}: {shown}, should be {want}"
+
+    def _places(self, before, wave, kill):
+        """What the requests mean for those who are not ours."""
+        if self.state is not before:
+            ours = {model.place(s["options"]) for k, s in self.state.items() if k[0] == "service"}
+            for where in ours & self.foreign.keys():
+                del self.foreign[where]  # taken over
+            if not self.faulty:
+                self.avoid -= ours
+            self.wild -= ours
+        for asked in wave:
+            failed = asked.status is None or asked.status >= 500
+            if not failed or asked.request["verb"] not in ("PUT", "DELETE"):
+                continue
+            if asked.status is not None:
+                after = model.predict(before, asked.request)[1]
+                if after is not before and model.predict(self.state, asked.request)[1] is self.state and asked.request["verb"] == "DELETE":
+                    self.stats["5xx_but_done"] += 1
+            keys = model.touched(before, asked.request)
+            places = {k[1] for k in keys if k[0] == "place"} if keys is not None else set(self.foreign) | set(model.kernel_table(before))
+            self.avoid |= places
+            for where in places & self.foreign.keys():
+                del self.foreign[where]
+                self.wild.add(where)
+
+    # ------------------------------------------------------------ ends
+
+    def _restart(self, kill):
+        orders = self.faults.orders()
+        self.faults.off()
+        code = self.director.wait()
+        expected = 0 if kill["signal"] == signal.SIGTERM else -kill["signal"]
+        if code != expected:
+            raise Failure(f"exit code {code} after signal {kill['signal']}, should be {expected}")
+        self.director.disconnect()
+        self.director.start()
+        self.faults.set(**orders)
+        self.stats["kills"] += 1
+
+    # ------------------------------------------------------------ other hands, faults
+
+    def hand(self, edit):
+        where = tuple(edit["place"])
+        if where in self.avoid:
+            return
+        dest = tuple(edit["dest"]) if "dest" in edit else None
+        error = self.hands.edit(edit["command"], where, edit.get("scheduler"), dest, edit.get("forward"), edit.get("weight", 0))
+        self.dirty = True
+        if error or any(k[0] == "service" and model.place(s["options"]) == where for k, s in self.state.items()):
+            return
+        service = self.foreign.get(where)
+        if edit["command"] == "add_service":
+            self.foreign[where] = {"scheduler": edit["scheduler"], "persistent": 0, "ops": False, "flags": set(), "dests": {}}
+        elif service is None:
+            raise Failure(f"the kernel had something at {where}, where nothing should be: {edit} was taken")
+        elif edit["command"] == "edit_service":
+            service["scheduler"] = edit["scheduler"]
+        elif edit["command"] == "delete_service":
+            del self.foreign[where]
+        elif edit["command"] == "delete_dest":
+            del service["dests"][dest]
+        else:
+            service["dests"][dest] = (edit["forward"], edit["weight"])
+
+    def fault(self, order):
+        if order.get("off"):
+            self.faults.off()
+            return
+        self.faulty = self.dirty = True
+        self.faults.set(**{k: v for k, v in order.items() if k != "op"})
+
+    # ------------------------------------------------------------ the check
+
+    def _expire(self):
+        """Agents with a short lease are silent for longer than that when the check is done."""
+        for key, report in list(self.state.items()):
+            if key[0] == "agent" and report["ttl"] == "1s" and not report.get("lost"):
+                self.state = {**self.state, key: {**report, "lost": True}}
+                self.dirty = True
+
+    def _kernel_differs(self):
+        want, have = {**self.foreign, **model.kernel_table(self.state)}, kernel.table()
+        for where in self.wild:
+            have.pop(where, None)
+        lines = []
+        for where in sorted(want.keys() | have.keys(), key=str):
+            if want.get(where) != have.get(where):
+                whose = "ours" if where in model.kernel_table(self.state) else "foreign" if where in self.foreign else "nobody's"
+                lines.append(f"  {where} ({whose}): {have.get(where)}, should be {want.get(where)}")
+        vips, there = model.vips(self.state), kernel.addresses("brass0")
+        if vips != there:
+            lines.append(f"  VIPs {sorted(there)}, should be {sorted(vips)}")
+        return "\n".join(lines)
+
+    def check(self):
+        """Model, API, store and kernel must agree, the kernel after a resync if something may have disturbed it."""
+        begin = time.monotonic()
+        self.faults.off()
+        status, services = self.director.get("/service?expand=1")
+        if status != 200:
+            raise Failure(f"GET /service?expand=1: {status} {services}")
+        names = {k[1] for k in self.state if k[0] == "service"} | set(services)
+        differs = [d for d in (model.service_differs(self.state, n, services.get(n)) for n in sorted(names)) if d]
+        _, agents = self.director.get("/agent")
+        keys = {("agent", n) for n in agents} | {k for k in self.state if k[0] == "agent"}
+        differs += [d for d in (self._differs(self.state, k, agents.get(k[1])) for k in sorted(keys)) if d]
+        if differs:
+            raise Failure("API and model differ:\n" + "\n".join(f"  {d}" for d in differs))
+        self._expire()
+        deadline = begin + (AGREE_S if self.dirty else 0)
+        while True:
+            differs = self._kernel_differs()
+            if not differs:
+                break
+            if time.monotonic() >= deadline:
+                after = f"for {AGREE_S} s, with a resync every {RESYNC_S} s" if self.dirty else "although nothing disturbed it"
+                raise Failure(f"kernel and model differ {after}:\n{differs}")
+            time.sleep(0.05)
+        differs = store_differs(self.state, read_store(self.director.store, self.directory))
+        if differs:
+            raise Failure(f"store and model differ: {differs}")
+        for where in self.wild:
+            self.hands.edit("delete_service", where)
+        self.wild.clear()
+        self.faulty = self.dirty = False
+        self.stats["checks"] += 1
+        self.check_seconds += time.monotonic() - begin
+
+    # ------------------------------------------------------------ the whole
+
+    def run(self, sequence, keep=None):
+        """sequence: operations; those done are appended to keep."""
+        requests, done = [], 0
+        self.begin()
+
+        def flush(kill=None):
+            if requests or kill:
+                self.wave(requests, kill)
+            requests.clear()
+
+        for operation in sequence:
+            if keep is not None:
+                keep.append(operation)
+            self.stats["operations"] += 1
+            done += 1
+            if operation["op"] == "request":
+                if requests and (operation.get("wave") != requests[0].get("wave") or len(requests) == CONNECTIONS):
+                    flush()
+                requests.append(operation)
+            elif operation["op"] == "kill":
+                flush(operation)
+            else:
+                flush()
+                getattr(self, operation["op"])(operation)
+            if done >= self.options.check_every:
+                flush()
+                self.check()
+                done = 0
+        flush()
+        self.check()
+
+
+# ---------------------------------------------------------------- one run in a child, so that nothing is left of it
+
+
+def _child(pipe, sequence, options):
+    directory = tempfile.mkdtemp(prefix="chaos-")
+    kept, run, why = [], None, None
+    begin = time.monotonic()
+    try:
+        fresh_namespace()
+        run = Run(directory, options)
+        run.run(sequence() if callable(sequence) else sequence, kept)
+    except Failure as failure:
+        why = str(failure)
+    except Exception:
+        why = "the test itself: " + traceback.format_exc()
+    finally:
+        result = {"why": why, "trace": kept if why else None, "seconds": time.monotonic() - begin}
+        if run:
+            run.end()
+            result |= {"stats": {**run.stats, **run.faults.counts()}, "check_seconds": run.check_seconds}
+            result["log"] = run.director.log() if why and os.path.exists(run.director.log_path) else ""
+        pipe.send(result)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def attempt(sequence, options):
+    """Runs a sequence (or a function that yields one) in a fresh world: {"why": None or what failed, ...}."""
+    here, there = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(target=_child, args=(there, sequence, options))
+    child.start()
+    there.close()
+    try:
+        result = here.recv()
+    except EOFError:
+        result = {"why": "the test itself died", "trace": [], "seconds": 0}
+    child.join()
+    return result
+
+
+# ---------------------------------------------------------------- traces
+
+
+def write_trace(path, head, sequence):
+    with open(path, "w") as f:
+        for row in [head, *sequence]:
+            f.write(json.dumps(row, separators=(",", ":")) + "\n")
+
+
+def read_trace(path):
+    with open(path) as f:
+        rows = [json.loads(line) for line in f if line.strip()]
+    return [row for row in rows if row["op"] != "head"]
+
+
+def report(result, title):
+    print(f"{title}: FAILED after {len(result['trace'])} operations: {result['why']}")
+    if result.get("log"):
+        print("the director's last words:\n" + "".join(f"  {line}\n" for line in result["log"].splitlines()[-15:]), end="")
+
+
+def kind_of(why):
+    """Two failures are the same when their first lines begin alike."""
+    return why.splitlines()[0][:28]
+
+
+def shrink(sequence, options):
+    """Delta debugging: leaves out chunks, half of all first, single ones last, as long as what is left still fails."""
+    first = attempt(sequence, options)
+    if not first["why"]:
+        first = attempt(sequence, options)
+    if not first["why"]:
+        print("the trace does not fail when it is run again")
+        return None
+    kind, best, deadline = kind_of(first["why"]), first, time.monotonic() + options.shrink_time
+    sequence = first["trace"]
+    size, trials = max(1, len(sequence) // 2), 0
+    while time.monotonic() < deadline:
+        at, smaller = 0, False
+        while at < len(sequence) and time.monotonic() < deadline:
+            candidate = sequence[:at] + sequence[at + size :]
+            trials += 1
+            for _ in range(options.tries):
+                result = attempt(candidate, options) if candidate else {"why": None}
+                if result["why"] and kind_of(result["why"]) == kind:
+                    sequence, best, smaller = result["trace"], result, True
+                    print(f"  {len(sequence)} operations left", file=sys.stderr, flush=True)
+                    break
+            else:
+                at += size
+        if size == 1 and not smaller:
+            break
+        size = max(1, min(size, len(sequence)) // 2)
+    print(f"{len(sequence)} operations left after {trials} trials:")
+    for operation in sequence:
+        print("  " + json.dumps(operation))
+    report(best, "shrunk")
+    return sequence
+
+
+# ---------------------------------------------------------------- the command
+
+
+def arguments():
+    p = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--operations", type=int, default=100_000, metavar="N", help="of each seed (default 100000)")
+    p.add_argument("--seeds", default="", metavar="N,N", help="default: one by chance, printed")
+    p.add_argument("--check-every", type=int, default=4000, metavar="N", help="operations between two checks (default 4000)")
+    p.add_argument("--without", default="", metavar="NAME,NAME", help="operations to leave out; their names are in tests/chaos/operations.py")
+    p.add_argument("--traces", default=".", metavar="DIR", help="where traces of failures go")
+    p.add_argument("--replay", metavar="TRACE", help="run a trace again")
+    p.add_argument("--shrink", metavar="TRACE", help="find the smallest part of a trace that fails in the same way")
+    p.add_argument("--shrink-time", type=float, default=600, metavar="SEC", help="limit of --shrink (default 600)")
+    p.add_argument("--tries", type=int, default=1, metavar="N", help="of each part while shrinking, for failures that depend on time")
+    p.add_argument("--dump", action="store_true", help="print the operations of the seeds and run nothing")
+    options = p.parse_args()
+    names = {row[0] for row in operations.OPERATIONS}
+    options.without = set(filter(None, options.without.split(",")))
+    if options.without - names:
+        p.error(f"--without: there is no operation {', '.join(sorted(options.without - names))}; there are {', '.join(sorted(names))}")
+    options.seeds = [int(s) for s in options.seeds.split(",") if s] or [random.randrange(2**31)]
+    return options
+
+
+def main():
+    options = arguments()
+    if options.shrink:
+        small = shrink(read_trace(options.shrink), options)
+        if small:
+            path = options.shrink + ".min"
+            write_trace(path, {"op": "head", "from": os.path.basename(options.shrink)}, small)
+            print(f"written to {path}")
+        return 0 if small else 1
+    if options.replay:
+        result = attempt(read_trace(options.replay), options)
+        if result["why"]:
+            report(result, options.replay)
+        else:
+            print(f"{options.replay}: fine")
+        return 1 if result["why"] else 0
+    failed = 0
+    for seed in options.seeds:
+
+        def sequence(seed=seed):
+            return operations.generate(random.Random(seed), options.operations, options.without)
+
+        if options.dump:
+            for operation in sequence():
+                print(json.dumps(operation))
+            continue
+        print(f"seed {seed}: {options.operations:,} operations", flush=True)
+        result = attempt(sequence, options)
+        if result["why"]:
+            path = os.path.join(options.traces, f"chaos-{seed}.jsonl")
+            write_trace(path, {"op": "head", "seed": seed, "why": result["why"]}, result["trace"])
+            report(result, f"seed {seed}")
+            print(f"the trace is in {path}: scripts/chaos --shrink {path}")
+            failed += 1
+        if result.get("stats"):
+            s, seconds = result["stats"], result["seconds"]
+            print(f"seed {seed}: {s['operations'] / max(seconds, 1e-9):,.0f} operations a second ({seconds:.1f} s, {result['check_seconds']:.1f} s of it in checks); "
+                  + ", ".join(f"{v} {k}" for k, v in s.items()), flush=True)  # fmt: skip
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
