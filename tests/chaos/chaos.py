@@ -90,7 +90,7 @@ class Run:
         self.faulty = False  # a fault may have happened since the last check
         self.dirty = False  # the kernel may differ from the model until the next resync
         self.stats = {"operations": 0, "waves": 0, "checks": 0, "kills": 0, "5xx": 0, "5xx_but_done": 0, "unanswered": 0, "ambiguous": 0}
-        self.check_seconds = 0.0
+        self.checking, self.check_seconds = False, 0.0
         self.paths = {}  # optional endpoints: path -> exists
 
     def begin(self):
@@ -147,29 +147,17 @@ class Run:
     def _choose(self, candidates):
         """Which of the states it is, by asking for what they differ in."""
         self.stats["ambiguous"] += 1
-        found = {}
-        for kind, name in explain.differing(candidates):
-            status, shown = self._unfaulted(f"/{kind}/{name}?expand=1")
-            if status not in (200, 404):
-                raise Failure(f"GET /{kind}/{name}: {status} {shown}")
-            found[(kind, name)] = shown if status == 200 else None
-        why = []
-        for candidate in candidates:
-            differs = next(filter(None, (self._differs(candidate, key, shown) for key, shown in found.items())), None)
-            if not differs:
-                return candidate
-            why.append(differs)
-        raise Failure("neither wholly done nor wholly undone:\n" + "\n".join(sorted(f"  {w}" for w in set(why))))
 
-    @staticmethod
-    def _differs(state, key, shown):
-        if key[0] == "service":
-            return model.service_differs(state, key[1], shown)
-        want = state.get(key)
-        if not want or not shown:
-            return None if bool(want) == bool(shown) else f"agent {key[1]}: {'missing' if want else 'should not be there'}"
-        same = set(want["backends"]) == set(shown["backends"]) and all(model.same(v, shown["backends"][k]) for k, v in want["backends"].items())
-        return None if same and want["address"] == shown["address"] else f"agent {key[1]}: {shown}, should be {want}"
+        def ask(key):
+            status, shown = self._unfaulted(f"/{key[0]}/{key[1]}?expand=1")
+            if status not in (200, 404):
+                raise Failure(f"GET /{key[0]}/{key[1]}: {status} {shown}")
+            return shown if status == 200 else None
+
+        try:
+            return explain.choose(candidates, ask)
+        except explain.Unexplained as error:
+            raise Failure(str(error)) from None
 
     def _places(self, before, wave, kill):
         """What the requests mean for those who are not ours."""
@@ -267,17 +255,11 @@ class Run:
     def check(self):
         """Model, API, store and kernel must agree, the kernel after a resync if something may have disturbed it."""
         begin = time.monotonic()
+        self.checking = True
         self.faults.off()
-        status, services = self.director.get("/service?expand=1")
-        if status != 200:
-            raise Failure(f"GET /service?expand=1: {status} {services}")
-        names = {k[1] for k in self.state if k[0] == "service"} | set(services)
-        differs = [d for d in (model.service_differs(self.state, n, services.get(n)) for n in sorted(names)) if d]
-        _, agents = self.director.get("/agent")
-        keys = {("agent", n) for n in agents} | {k for k in self.state if k[0] == "agent"}
-        differs += [d for d in (self._differs(self.state, k, agents.get(k[1])) for k in sorted(keys)) if d]
+        differs = explain.api_differs(self.state, self.director)
         if differs:
-            raise Failure("API and model differ:\n" + "\n".join(f"  {d}" for d in differs))
+            raise Failure(f"API and model differ:\n{differs}")
         self._expire()
         deadline = begin + (AGREE_S if self.dirty else 0)
         while True:
@@ -295,6 +277,7 @@ class Run:
             self.hands.edit("delete_service", where)
         self.wild.clear()
         self.faulty = self.dirty = False
+        self.checking = False
         self.stats["checks"] += 1
         self.check_seconds += time.monotonic() - begin
 
@@ -329,7 +312,8 @@ class Run:
                 self.check()
                 done = 0
         flush()
-        self.check()
+        if self.options.last_check:
+            self.check()
 
 
 # ---------------------------------------------------------------- one run in a child, so that nothing is left of it
@@ -351,7 +335,7 @@ def _child(pipe, sequence, options):
         result = {"why": why, "trace": kept if why else None, "seconds": time.monotonic() - begin}
         if run:
             run.end()
-            result |= {"stats": {**run.stats, **run.faults.counts()}, "check_seconds": run.check_seconds}
+            result |= {"stats": {**run.stats, **run.faults.counts()}, "check_seconds": run.check_seconds, "in_check": run.checking}
             result["log"] = run.director.log() if why and os.path.exists(run.director.log_path) else ""
         pipe.send(result)
         shutil.rmtree(directory, ignore_errors=True)
@@ -397,33 +381,66 @@ def kind_of(why):
     return why.splitlines()[0][:28]
 
 
+def _names(operation):
+    """What an operation is about, for leaving out all that is about one thing."""
+    yield operation["op"]
+    if operation["op"] == "request":
+        segments = operation["path"].strip("/").split("/")
+        yield operation["verb"]
+        yield "/".join(segments[:2])
+        yield "/".join(segments)
+        yield operation["verb"], len(segments), segments[0]
+    elif operation["op"] == "hand":
+        yield operation["command"]
+        yield str(operation["place"])
+
+
+def _chunks(sequence):
+    """Sets of positions to leave out: the front, all that is about one thing, halves, quarters, ..., single ones."""
+    count = len(sequence)
+    for part in (2, 4, 8):
+        yield range(count - count // part)
+    about = {}
+    for at, operation in enumerate(sequence):
+        for name in _names(operation):
+            about.setdefault(name, []).append(at)
+    yield from sorted(about.values(), key=len, reverse=True)
+    size = count // 2
+    while size:
+        # from the end: what is left there is what matters, and a failure there ends a trial late
+        yield from (range(max(0, at - size), at) for at in range(count - 1, 0, -size))
+        size //= 2
+
+
 def shrink(sequence, options):
-    """Delta debugging: leaves out chunks, half of all first, single ones last, as long as what is left still fails."""
-    first = attempt(sequence, options)
-    if not first["why"]:
-        first = attempt(sequence, options)
-    if not first["why"]:
+    """Leaves out more and more, as long as what is left still fails in the same way."""
+    first = next((r for r in (attempt(sequence, options) for _ in range(3)) if r["why"]), None)
+    if not first:
         print("the trace does not fail when it is run again")
         return None
     kind, best, deadline = kind_of(first["why"]), first, time.monotonic() + options.shrink_time
-    sequence = first["trace"]
-    size, trials = max(1, len(sequence) // 2), 0
-    while time.monotonic() < deadline:
-        at, smaller = 0, False
-        while at < len(sequence) and time.monotonic() < deadline:
-            candidate = sequence[:at] + sequence[at + size :]
+    # a check at the end takes seconds; it is for failures that only a check finds
+    options.last_check = first["in_check"]
+    sequence, trials, smaller = first["trace"], 0, True
+    while smaller and time.monotonic() < deadline:
+        smaller = False
+        for leave_out in _chunks(sequence):
+            if time.monotonic() > deadline:
+                break
+            positions = set(leave_out)
+            if smaller and max(positions, default=0) >= len(sequence):
+                break  # made for a longer sequence
+            candidate = [o for at, o in enumerate(sequence) if at not in positions]
+            if not candidate or not positions:
+                continue
             trials += 1
-            for _ in range(options.tries):
-                result = attempt(candidate, options) if candidate else {"why": None}
-                if result["why"] and kind_of(result["why"]) == kind:
-                    sequence, best, smaller = result["trace"], result, True
-                    print(f"  {len(sequence)} operations left", file=sys.stderr, flush=True)
-                    break
-            else:
-                at += size
-        if size == 1 and not smaller:
-            break
-        size = max(1, min(size, len(sequence)) // 2)
+            results = (attempt(candidate, options) for _ in range(options.tries))
+            result = next((r for r in results if r["why"] and kind_of(r["why"]) == kind), None)
+            if result:
+                sequence, best, smaller = result["trace"], result, True
+                print(f"  {len(sequence)} operations left", file=sys.stderr, flush=True)
+                if len(positions) > 1:
+                    break  # all chunks anew
     print(f"{len(sequence)} operations left after {trials} trials:")
     for operation in sequence:
         print("  " + json.dumps(operation))
@@ -447,6 +464,7 @@ def arguments():
     p.add_argument("--tries", type=int, default=1, metavar="N", help="of each part while shrinking, for failures that depend on time")
     p.add_argument("--dump", action="store_true", help="print the operations of the seeds and run nothing")
     options = p.parse_args()
+    options.last_check = True
     names = {row[0] for row in operations.OPERATIONS}
     options.without = set(filter(None, options.without.split(",")))
     if options.without - names:
@@ -469,7 +487,7 @@ def main():
         if result["why"]:
             report(result, options.replay)
         else:
-            print(f"{options.replay}: fine")
+            print(f"{options.replay}: fine; " + ", ".join(f"{v} {k}" for k, v in result["stats"].items()))
         return 1 if result["why"] else 0
     failed = 0
     for seed in options.seeds:

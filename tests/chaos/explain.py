@@ -55,23 +55,23 @@ def groups(state, wave):
     for asked in wave:
         keys = model.touched(state, asked.request)
         if keys is None:
-            return [wave]
+            return [(None, wave)]
         joined, together = set(keys), []
         for other in [g for g in found if g[0] & joined]:
             found.remove(other)
             joined |= other[0]
             together += other[1]
         found.append((joined, together + [asked]))
-    return [sorted(g[1], key=wave.index) for g in found]
+    return [(sorted(g[0], key=str), sorted(g[1], key=wave.index)) for g in found]
 
 
-def _fingerprint(state, base):
-    """What differs from base."""
-    changed = [(k, v) for k, v in state.items() if base.get(k) is not v]
-    return repr(sorted((k, json.dumps(v, sort_keys=True)) for k, v in changed if v != base.get(k))) + repr(sorted(k for k in base if k not in state))
+def _fingerprint(state, base, keys):
+    """What differs from base among these keys."""
+    changed = ((k, state.get(k)) for k in keys if state.get(k) is not base.get(k))
+    return tuple((k, repr(v)) for k, v in changed if v != base.get(k))
 
 
-def _orders(state, wave, faulty):
+def _orders(state, wave, keys, faulty):
     """All states that some order of the wave leaves."""
     ends, seen, steps = {}, set(), 0
     stack = [(state, tuple(range(len(wave))))]
@@ -80,7 +80,7 @@ def _orders(state, wave, faulty):
         steps += 1
         if steps > LIMIT:
             raise Unexplained("the search for an order takes too long")
-        print_of = _fingerprint(now, state)
+        print_of = _fingerprint(now, state, keys)
         if (left, print_of) in seen:
             continue
         seen.add((left, print_of))
@@ -93,24 +93,55 @@ def _orders(state, wave, faulty):
     return list(ends.values())
 
 
+def _all_keys(state, wave):
+    """Of a wave with a request that touches everything: what is there, and what the others may make."""
+    keys = set(state)
+    for asked in wave:
+        body = asked.request.get("body")
+        if isinstance(body, dict) and isinstance(body.get("services"), dict):
+            keys |= {("service", name) for name in body["services"]}
+        keys |= model.touched(state, asked.request) or set()
+    return keys
+
+
 def explain(state, wave, faulty=False):
     """The states that the wave may have left, at least one; Unexplained if there is none."""
     candidates = [state]
-    for group in groups(state, wave):
+    for keys, group in groups(state, wave):
         if len(group) == 1:
             reached = [outcomes(c, group[0], faulty) for c in candidates]
         else:
-            reached = [_orders(c, group, faulty) for c in candidates]
+            reached = [_orders(c, group, keys or sorted(_all_keys(c, group), key=str), faulty) for c in candidates]
         candidates = [s for states in reached for s in states]
         if not candidates:
             raise Unexplained("no order of these requests explains their answers:\n" + "\n".join(f"  {a}, alone expected: {model.predict(state, a.request)[0]}" for a in group))
         if len(candidates) > 1:
-            candidates = list({_fingerprint(c, state): c for c in candidates}.values())
+            keys = sorted(set(state).union(*candidates), key=str)
+            candidates = list({_fingerprint(c, state, keys): c for c in candidates}.values())
     return candidates
 
 
-def differing(candidates):
-    """The services and agents by which the candidates differ."""
+def choose(candidates, ask):
+    """Which of these states it is; ask(("service" or "agent", name)) is what a GET shows, or None for 404."""
     first = candidates[0]
-    keys = set().union(*candidates)
-    return {k for k in keys for c in candidates[1:] if c.get(k) != first.get(k)}
+    keys = {k for k in set().union(*candidates) for c in candidates[1:] if c.get(k) != first.get(k)}
+    found = {key: ask(key) for key in keys}
+    why = set()
+    for candidate in candidates:
+        differs = next(filter(None, (model.object_differs(candidate, key, shown) for key, shown in found.items())), None)
+        if not differs:
+            return candidate
+        why.add(differs)
+    raise Unexplained("neither wholly done nor wholly undone:\n" + "\n".join(sorted(f"  {w}" for w in why)))
+
+
+def api_differs(state, director):
+    """All that the API shows, against the state: sentences, or ""."""
+    found = {}
+    for kind, path in (("service", "/service?expand=1"), ("agent", "/agent")):
+        status, shown = director.get(path)
+        if status != 200:
+            return f"  GET {path}: {status} {shown}"
+        found |= {(kind, name): value for name, value in shown.items()}
+    keys = sorted(found.keys() | state.keys())
+    return "\n".join(f"  {d}" for d in (model.object_differs(state, k, found.get(k)) for k in keys) if d)

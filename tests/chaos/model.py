@@ -515,6 +515,18 @@ def service_differs(state, name, got):
     return None
 
 
+def object_differs(state, key, got):
+    """The same for one service or agent; got is what its GET (?expand=1) shows, None if that is 404."""
+    kind, name = key
+    if kind == "service":
+        return service_differs(state, name, got)
+    want = state.get(key)
+    if not want or got is None:
+        return None if bool(want) == (got is not None) else f"agent {name}: {'missing' if want else 'should not be there'}"
+    entries = set(want["backends"]) == set(got["backends"]) and all(same(v, got["backends"][k]) for k, v in want["backends"].items())
+    return None if entries and want["address"] == got["address"] else f"agent {name}: {got}, should be {want}"
+
+
 def shown_as(want, got):
     """The answer to a GET against what predict says that it shows."""
     if isinstance(want, list):
