@@ -137,7 +137,7 @@ class Run:
         self.stats["unanswered"] += sum(a.status is None for a in wave)
         self.stats["5xx"] += sum(a.status is not None and a.status >= 500 for a in wave)
         try:
-            candidates = explain.explain(self.state, wave, self.faulty)
+            candidates = explain.explain(self.state, wave, self.faulty, self.options.strict)
         except explain.Unexplained as error:
             raise Failure(str(error)) from None
         before = self.state
@@ -261,13 +261,13 @@ class Run:
         if differs:
             raise Failure(f"API and model differ:\n{differs}")
         self._expire()
-        deadline = begin + (AGREE_S if self.dirty else 0)
+        deadline = begin + (self.options.agree if self.dirty else 0)
         while True:
             differs = self._kernel_differs()
             if not differs:
                 break
             if time.monotonic() >= deadline:
-                after = f"for {AGREE_S} s, with a resync every {RESYNC_S} s" if self.dirty else "although nothing disturbed it"
+                after = f"for {self.options.agree:g} s, with a resync every {RESYNC_S} s" if self.dirty else "although nothing disturbed it"
                 raise Failure(f"kernel and model differ {after}:\n{differs}")
             time.sleep(0.05)
         differs = store_differs(self.state, read_store(self.director.store, self.directory))
@@ -299,7 +299,8 @@ class Run:
             self.stats["operations"] += 1
             done += 1
             if operation["op"] == "request":
-                if requests and (operation.get("wave") != requests[0].get("wave") or len(requests) == CONNECTIONS):
+                together = requests and operation.get("wave", -1) == requests[0].get("wave")
+                if not together or len(requests) == CONNECTIONS:
                     flush()
                 requests.append(operation)
             elif operation["op"] == "kill":
@@ -378,7 +379,7 @@ def report(result, title):
 
 def kind_of(why):
     """Two failures are the same when their first lines begin alike."""
-    return why.splitlines()[0][:28]
+    return why.splitlines()[0][:28] + ("VIPs" if "\n  VIPs" in why and why.count("\n") == 1 else "")
 
 
 def _names(operation):
@@ -420,7 +421,7 @@ def shrink(sequence, options):
         return None
     kind, best, deadline = kind_of(first["why"]), first, time.monotonic() + options.shrink_time
     # a check at the end takes seconds; it is for failures that only a check finds
-    options.last_check = first["in_check"]
+    options.last_check, options.agree = first["in_check"], 2 * RESYNC_S + 0.5
     sequence, trials, smaller = first["trace"], 0, True
     while smaller and time.monotonic() < deadline:
         smaller = False
@@ -462,9 +463,10 @@ def arguments():
     p.add_argument("--shrink", metavar="TRACE", help="find the smallest part of a trace that fails in the same way")
     p.add_argument("--shrink-time", type=float, default=600, metavar="SEC", help="limit of --shrink (default 600)")
     p.add_argument("--tries", type=int, default=1, metavar="N", help="of each part while shrinking, for failures that depend on time")
+    p.add_argument("--strict", action="store_true", help="an answer of 5xx must mean that nothing has changed")
     p.add_argument("--dump", action="store_true", help="print the operations of the seeds and run nothing")
     options = p.parse_args()
-    options.last_check = True
+    options.last_check, options.agree = True, AGREE_S
     names = {row[0] for row in operations.OPERATIONS}
     options.without = set(filter(None, options.without.split(",")))
     if options.without - names:

@@ -39,9 +39,11 @@ class Asked:
         return f"{text} -> {self.status or 'no answer'} {self.body[:300].decode(errors='replace')}"
 
 
-def outcomes(state, asked, faulty):
+def outcomes(state, asked, faulty, strict=False):
     """The states that this request may leave, when it is the next one; none: it cannot be the next one."""
     status, after, shown = model.predict(state, asked.request)
+    if strict and faulty and asked.status is not None and asked.status >= 500:
+        return [state]
     if asked.status is None or (faulty and asked.status >= 500):
         return [state] if after is state else [after, state]
     if asked.fits(status, shown):
@@ -71,7 +73,7 @@ def _fingerprint(state, base, keys):
     return tuple((k, repr(v)) for k, v in changed if v != base.get(k))
 
 
-def _orders(state, wave, keys, faulty):
+def _orders(state, wave, keys, faulty, strict):
     """All states that some order of the wave leaves."""
     ends, seen, steps = {}, set(), 0
     stack = [(state, tuple(range(len(wave))))]
@@ -88,7 +90,7 @@ def _orders(state, wave, keys, faulty):
             ends[print_of] = now
             continue
         for i in reversed(left):
-            for after in outcomes(now, wave[i], faulty):
+            for after in outcomes(now, wave[i], faulty, strict):
                 stack.append((after, tuple(j for j in left if j != i)))
     return list(ends.values())
 
@@ -104,14 +106,14 @@ def _all_keys(state, wave):
     return keys
 
 
-def explain(state, wave, faulty=False):
+def explain(state, wave, faulty=False, strict=False):
     """The states that the wave may have left, at least one; Unexplained if there is none."""
     candidates = [state]
     for keys, group in groups(state, wave):
         if len(group) == 1:
-            reached = [outcomes(c, group[0], faulty) for c in candidates]
+            reached = [outcomes(c, group[0], faulty, strict) for c in candidates]
         else:
-            reached = [_orders(c, group, keys or sorted(_all_keys(c, group), key=str), faulty) for c in candidates]
+            reached = [_orders(c, group, keys or sorted(_all_keys(c, group), key=str), faulty, strict) for c in candidates]
         candidates = [s for states in reached for s in states]
         if not candidates:
             raise Unexplained("no order of these requests explains their answers:\n" + "\n".join(f"  {a}, alone expected: {model.predict(state, a.request)[0]}" for a in group))

@@ -150,6 +150,17 @@ def table():
     return parse_table(subprocess.run(["ipvsadm", "-Sn"], check=True, capture_output=True, text=True).stdout)
 
 
+def saved():
+    """The table as a text for restore()."""
+    lines = subprocess.run(["ipvsadm", "-Sn"], check=True, capture_output=True, text=True).stdout.splitlines()
+    return "".join(f"{line}\n" for line in sorted(lines, key=lambda line: line.startswith("-a")))
+
+
+def restore(text):
+    subprocess.run(["ipvsadm", "-C"], check=True)
+    subprocess.run(["ipvsadm", "-R"], check=True, input=text, text=True)
+
+
 def addresses(device):
     """Global addresses on a device; none when there is no such device."""
     done = subprocess.run(["ip", "-j", "addr", "show", "dev", device], capture_output=True, text=True)

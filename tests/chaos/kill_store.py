@@ -141,10 +141,12 @@ class KillRun:
         if not os.path.exists(wal):
             return
         done = damage(self.r, wal, start)
+        table = kernel.saved()
         self.on_copy.start()
         self._settle(self.on_copy, candidates, f"the damaged copy ({done})")
         self.on_copy.kill()
         os.unlink(wal)
+        kernel.restore(table)  # what the copy made is not what the director left
         self.counts["cuts"] += 1
 
     def begin(self):
