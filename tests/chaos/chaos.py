@@ -31,6 +31,7 @@ from wire import CONNECTIONS, Director, Failure, fresh_namespace
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 BUILD = os.environ.get("BRASS_BUILD", os.path.join(ROOT, "build", "debug"))
 RESYNC_S = 1
+LOOK_EVERY = 250  # operations between two looks at API and store alone, which cost little
 AGREE_S = 3 * RESYNC_S + 2  # one resync may be under way, one may fail
 STORE_KINDS = {"service": 0, "backend": 1, "agent": 2, "owned_service": 3, "owned_address": 4}  # director/store.h
 
@@ -53,8 +54,8 @@ def read_store(path, directory):
     return rows
 
 
-def store_differs(state, rows):
-    """A sentence, or None."""
+def store_differs(state, rows, faulty=False):
+    """A sentence, or None. After a fault the list of what is ours may be longer than what is wanted."""
     services = {("", k[1]): v["options"] for k, v in state.items() if k[0] == "service"}
     backends = {(k[1], name): options for k, v in state.items() if k[0] == "service" for name, options in v["backends"].items()}
     for kind, want in (("service", services), ("backend", backends)):
@@ -67,7 +68,7 @@ def store_differs(state, rows):
     if set(rows["agent"]) != agents:
         return f"agent rows {sorted(rows['agent'])}, should be {sorted(agents)}"
     vips = {("", vip) for vip in model.vips(state)}
-    if set(rows["owned_address"]) != vips:
+    if vips - set(rows["owned_address"]) or (not faulty and set(rows["owned_address"]) != vips):
         return f"addresses that are ours: {sorted(rows['owned_address'])}, should be {sorted(vips)}"
     if len(rows["owned_service"]) < len(services):
         return f"places that are ours: {sorted(rows['owned_service'])}, for services {sorted(services)}"
@@ -169,6 +170,10 @@ class Run:
                 self.avoid -= ours
             self.wild -= ours
         for asked in wave:
+            if asked.status == 200:
+                # also what was taken over and deleted again within the wave
+                for where in model.places_of(asked.request):
+                    self.foreign.pop(where, None)
             failed = asked.status is None or asked.status >= 500
             if not failed or asked.request["verb"] not in ("PUT", "DELETE"):
                 continue
@@ -252,14 +257,24 @@ class Run:
             lines.append(f"  VIPs {sorted(there)}, should be {sorted(vips)}")
         return "\n".join(lines)
 
+    def _look(self):
+        """Model, API and store must agree at any time between two waves."""
+        orders = self.faults.orders()
+        self.faults.off()
+        differs = explain.api_differs(self.state, self.director)
+        if differs:
+            raise Failure(f"API and model differ:\n{differs}")
+        differs = store_differs(self.state, read_store(self.director.store, self.directory), self.faulty)
+        if differs:
+            raise Failure(f"store and model differ: {differs}")
+        self.faults.set(**orders)
+
     def check(self):
         """Model, API, store and kernel must agree, the kernel after a resync if something may have disturbed it."""
         begin = time.monotonic()
         self.checking = True
         self.faults.off()
-        differs = explain.api_differs(self.state, self.director)
-        if differs:
-            raise Failure(f"API and model differ:\n{differs}")
+        self._look()
         self._expire()
         deadline = begin + (self.options.agree if self.dirty else 0)
         while True:
@@ -270,9 +285,6 @@ class Run:
                 after = f"for {self.options.agree:g} s, with a resync every {RESYNC_S} s" if self.dirty else "although nothing disturbed it"
                 raise Failure(f"kernel and model differ {after}:\n{differs}")
             time.sleep(0.05)
-        differs = store_differs(self.state, read_store(self.director.store, self.directory))
-        if differs:
-            raise Failure(f"store and model differ: {differs}")
         for where in self.wild:
             self.hands.edit("delete_service", where)
         self.wild.clear()
@@ -308,6 +320,11 @@ class Run:
             else:
                 flush()
                 getattr(self, operation["op"])(operation)
+            if done % LOOK_EVERY == 0 and done < self.options.check_every:
+                flush()
+                self.checking = True
+                self._look()
+                self.checking = False
             if done >= self.options.check_every:
                 flush()
                 self.check()

@@ -26,6 +26,8 @@ class Asked:
         self.shown = None
 
     def fits(self, status, shown):
+        if self.request["path"].startswith("/config") and 400 <= status < 500:
+            return 400 <= self.status < 500  # of several faults in a document the first one found decides
         if status != self.status:
             return False
         if status != 200 or shown is None:

@@ -101,7 +101,13 @@ class KillRun:
                 yield operation
 
     def _wave(self):
-        return [next(self._requests) for _ in range(8)]
+        """Mostly requests that change something."""
+        wave = []
+        while len(wave) < 8:
+            request = next(self._requests)
+            if model.predict(self.state, request)[1] is not self.state or self.r.random() < 0.05:
+                wave.append(request)
+        return wave
 
     def _explain(self, wave):
         try:

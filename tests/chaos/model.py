@@ -445,6 +445,18 @@ def touched(state, request):
     return keys
 
 
+def places_of(request):
+    """Of the services that a PUT makes."""
+    segments, body = request["path"].partition("?")[0].strip("/").split("/"), request.get("body")
+    if request["verb"] != "PUT" or not isinstance(body, dict):
+        return []
+    if segments[0] == "config":
+        bodies = body["services"].values()
+    else:
+        bodies = [body] if segments[0] == "service" and len(segments) == 2 else []
+    return [place({**SERVICE_DEFAULTS, **_given(b)}) for b in bodies]
+
+
 def keys_of(segments):
     return segments[0], segments[1]
 
