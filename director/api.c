@@ -5,6 +5,7 @@
 #include "shared/util.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 void api_fail(struct http_exchange *exchange, int code, const struct err *err)
@@ -23,14 +24,6 @@ void api_fail(struct http_exchange *exchange, int code, const struct err *err)
 		if (rows[i].code == code)
 			status = rows[i].status;
 	http_answer_error(exchange, status, err);
-}
-
-void api_not_found(struct http_exchange *exchange, const char *what, const char *name)
-{
-	struct err err = { 0 };
-
-	err_set(&err, -ENOENT, NULL, "there is no %s named %s", what, name);
-	api_fail(exchange, -ENOENT, &err);
 }
 
 const char *api_name(struct http_exchange *exchange, size_t segment)
@@ -69,6 +62,49 @@ json_t *api_body(struct http_exchange *exchange)
 			*p = '?';
 	api_fail(exchange, -EINVAL, &err);
 	return NULL;
+}
+
+bool api_must_wait(void *ctx)
+{
+	return ((const struct api *)ctx)->state->staged;
+}
+
+struct late_mistake {
+	int code;
+	struct err err;
+};
+
+static void finish_mistake(void *ctx, struct http_exchange *exchange, int code, const struct err *err)
+{
+	const struct late_mistake *mistake = exchange->data;
+
+	(void)ctx, (void)code, (void)err;
+	api_fail(exchange, mistake->code, &mistake->err);
+}
+
+void api_staged(struct api *api, struct http_exchange *exchange, int code, const struct err *err,
+	void (*finish)(void *ctx, struct http_exchange *exchange, int code, const struct err *err))
+{
+	struct late_mistake *mistake = code && api->state->staged ? malloc(sizeof(*mistake)) : NULL;
+
+	if (!code) {
+		http_defer(exchange, finish);
+	} else if (mistake) {
+		*mistake = (struct late_mistake) { code, *err };
+		free(exchange->data);
+		exchange->data = mistake;
+		http_defer(exchange, finish_mistake);
+	} else {
+		api_fail(exchange, code, err);
+	}
+}
+
+void api_not_found(struct api *api, struct http_exchange *exchange, const char *what, const char *name)
+{
+	struct err err = { 0 };
+
+	err_set(&err, -ENOENT, NULL, "there is no %s named %s", what, name);
+	api_staged(api, exchange, -ENOENT, &err, NULL);
 }
 
 void api_end_of_turn(void *ctx, struct http_exchange *const *deferred, size_t count)

@@ -18,6 +18,7 @@ struct api {
 // The end of a turn: settles what was staged and answers everybody who waits for it. When it is refused and there were
 // several, each is tried again alone, so that each hears of its own mistake only.
 void api_end_of_turn(void *ctx, struct http_exchange *const *deferred, size_t count);
+bool api_must_wait(void *ctx);
 
 // The route table; its handlers' ctx is the struct api.
 extern const struct http_route api_routes[];
@@ -35,7 +36,11 @@ void api_close(struct api *api);
 json_t *api_body(struct http_exchange *exchange);
 // Answers an error of state.h with its status.
 void api_fail(struct http_exchange *exchange, int code, const struct err *err);
-void api_not_found(struct http_exchange *exchange, const char *what, const char *name);
+// The end of staging a change: finish is called when the turn has ended. A mistake is answered at once, unless it may
+// come from other changes of this turn, which may yet be taken back.
+void api_staged(struct api *api, struct http_exchange *exchange, int code, const struct err *err,
+	void (*finish)(void *ctx, struct http_exchange *exchange, int code, const struct err *err));
+void api_not_found(struct api *api, struct http_exchange *exchange, const char *what, const char *name);
 // A name in the path; answers 400 and returns NULL when it is none.
 const char *api_name(struct http_exchange *exchange, size_t segment);
 

@@ -55,9 +55,8 @@ void api_agent_changed(struct api *api, struct agent *agent)
 
 void api_agent_gone(struct api *api, struct agent *agent)
 {
-	(void)api;
 	if (agent->waiter)
-		api_not_found(waiter_end(agent->waiter), "agent", agent->node);
+		api_not_found(api, waiter_end(agent->waiter), "agent", agent->node);
 }
 
 void api_close(struct api *api)
@@ -137,7 +136,7 @@ static void finish_put(void *ctx, struct http_exchange *exchange, int code, cons
 		if (code)
 			api_fail(exchange, code, err);
 		else
-			api_not_found(exchange, "agent", exchange->segments[1]);
+			api_not_found(api, exchange, "agent", exchange->segments[1]);
 		return;
 	}
 	// an older request of the same node is over: its answer would not be read
@@ -167,10 +166,7 @@ void api_agent_put(void *ctx, struct http_exchange *exchange)
 	if (!rc)
 		rc = state_report(api->state, node, &report, &agent, &err);
 	protocol_report_clear(&report);
-	if (rc)
-		api_fail(exchange, rc, &err);
-	else
-		http_defer(exchange, finish_put);
+	api_staged(api, exchange, rc, &err, finish_put);
 }
 
 static json_t *agent_json(const struct agent *agent)
@@ -204,7 +200,7 @@ static struct agent *find_agent(struct api *api, struct http_exchange *exchange)
 	struct agent *agent = node ? model_agent(&api->state->model, node) : NULL;
 
 	if (node && !agent)
-		api_not_found(exchange, "agent", node);
+		api_not_found(api, exchange, "agent", node);
 	return agent;
 }
 
@@ -241,8 +237,5 @@ void api_agent_delete(void *ctx, struct http_exchange *exchange)
 		return;
 	}
 	int rc = state_leave(api->state, agent, &err);
-	if (rc)
-		api_fail(exchange, rc, &err);
-	else
-		http_defer(exchange, finish_delete);
+	api_staged(api, exchange, rc, &err, finish_delete);
 }

@@ -341,12 +341,10 @@ void api_config_put(void *ctx, struct http_exchange *exchange)
 	json_decref(services);
 	if (answer.mistake_count) {
 		answer_mistakes(exchange, &answer, &err);
-	} else if (rc) {
-		api_fail(exchange, rc, &err);
 	} else {
 		free(exchange->data);
-		exchange->data = summary(&answer);
-		http_defer(exchange, finish);
+		exchange->data = rc ? NULL : summary(&answer);
+		api_staged(api, exchange, rc, &err, finish);
 	}
 	out_free(&answer.mistakes);
 	out_free(&answer.plan);

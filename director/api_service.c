@@ -361,7 +361,7 @@ static struct service *find_service(struct api *api, struct http_exchange *excha
 	struct service *service = name ? model_service(&api->state->model, name) : NULL;
 
 	if (name && !service)
-		api_not_found(exchange, "service", name);
+		api_not_found(api, exchange, "service", name);
 	return service;
 }
 
@@ -372,7 +372,7 @@ static struct backend *find_backend(struct api *api, struct http_exchange *excha
 	struct backend *backend = name ? model_backend(service, name) : NULL;
 
 	if (name && !backend)
-		api_not_found(exchange, "backend", name);
+		api_not_found(api, exchange, "backend", name);
 	return backend;
 }
 
@@ -436,14 +436,6 @@ static void finish(void *ctx, struct http_exchange *exchange, int code, const st
 		http_answer(exchange, 200, json_object());
 }
 
-static void end(struct http_exchange *exchange, int code, const struct err *err)
-{
-	if (code)
-		api_fail(exchange, code, err);
-	else
-		http_defer(exchange, finish);
-}
-
 // GORB's clients are Go programs that send every field of their struct: "" and null, and with them weight 0, stand for
 // "not given" in a PUT.
 static void drop_zero_values(json_t *body)
@@ -498,7 +490,7 @@ void api_service_put(void *ctx, struct http_exchange *exchange)
 	json_decref(body);
 	if (!rc)
 		rc = state_put_service(api->state, name, &options, &err);
-	end(exchange, rc, &err);
+	api_staged(api, exchange, rc, &err, finish);
 }
 
 void api_service_patch(void *ctx, struct http_exchange *exchange)
@@ -521,7 +513,7 @@ void api_service_patch(void *ctx, struct http_exchange *exchange)
 		rc = state_move_service(api->state, service, &options, wait_ms < 0 ? WAIT_DEFAULT_MS : wait_ms, &err);
 	else if (!rc)
 		rc = state_set_service(api->state, service, &options, &err);
-	end(exchange, rc, &err);
+	api_staged(api, exchange, rc, &err, finish);
 }
 
 void api_service_delete(void *ctx, struct http_exchange *exchange)
@@ -540,7 +532,7 @@ void api_service_delete(void *ctx, struct http_exchange *exchange)
 		rc = state_drain_service(api->state, service, wait_ms, &err);
 	else if (!rc)
 		rc = state_delete_service(api->state, service, &err);
-	end(exchange, rc, &err);
+	api_staged(api, exchange, rc, &err, finish);
 }
 
 void api_backend_put(void *ctx, struct http_exchange *exchange)
@@ -559,7 +551,7 @@ void api_backend_put(void *ctx, struct http_exchange *exchange)
 	json_decref(body);
 	if (!rc)
 		rc = state_put_backend(api->state, service, name, &options, &err);
-	end(exchange, rc, &err);
+	api_staged(api, exchange, rc, &err, finish);
 }
 
 void api_backend_patch(void *ctx, struct http_exchange *exchange)
@@ -582,7 +574,7 @@ void api_backend_patch(void *ctx, struct http_exchange *exchange)
 		rc = state_move_backend(api->state, backend, &options, wait_ms < 0 ? WAIT_DEFAULT_MS : wait_ms, &err);
 	else if (!rc)
 		rc = state_set_backend(api->state, backend, &options, &err);
-	end(exchange, rc, &err);
+	api_staged(api, exchange, rc, &err, finish);
 }
 
 void api_backend_delete(void *ctx, struct http_exchange *exchange)
@@ -601,5 +593,5 @@ void api_backend_delete(void *ctx, struct http_exchange *exchange)
 		rc = state_drain_backend(api->state, backend, wait_ms, &err);
 	else if (!rc)
 		rc = state_delete_backend(api->state, backend, &err);
-	end(exchange, rc, &err);
+	api_staged(api, exchange, rc, &err, finish);
 }

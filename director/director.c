@@ -175,6 +175,7 @@ static int open_api(struct director *d, struct err *err)
 		.route_count = api_route_count,
 		.ctx = &d->api,
 		.large_body_max = d->config->config_max,
+		.must_wait = api_must_wait,
 		.end_of_turn = api_end_of_turn,
 	};
 

@@ -241,8 +241,18 @@ void http_answer_stream(struct http_exchange *exchange, const struct http_stream
 		return;
 	}
 	stream->stream = *given;
-	request->stream = stream;
-	http_answer_text(exchange, MHD_HTTP_OK, given->content_type, NULL, 0);
+	stream->over = !given->next(given->ctx, &stream->out);
+	if (!stream->over) {
+		request->stream = stream;
+		http_answer_text(exchange, MHD_HTTP_OK, given->content_type, NULL, 0);
+		return;
+	}
+	// one piece is the whole
+	size_t len;
+	char *text = out_steal(&stream->out, &len);
+	http_answer_text(exchange, text ? MHD_HTTP_OK : MHD_HTTP_INTERNAL_SERVER_ERROR, given->content_type, text,
+		text ? len : 0);
+	free_stream(stream);
 }
 
 void http_defer(struct http_exchange *exchange,
@@ -397,8 +407,15 @@ static void route(struct request *request)
 			"there is nothing at this path; see GET /service, /agent, /status");
 }
 
+static void answer_late(void *ctx, struct http_exchange *exchange, int code, const struct err *err)
+{
+	(void)code, (void)err;
+	exchange->handler(ctx, exchange);
+}
+
 static void handle(struct request *request)
 {
+	const struct http_server_options *options = &request->listener->server->options;
 	struct http_exchange *exchange = &request->exchange;
 	struct err err = { 0 };
 
@@ -408,7 +425,10 @@ static void handle(struct request *request)
 		http_answer_error(exchange, MHD_HTTP_CONTENT_TOO_LARGE, &err);
 		return;
 	}
-	exchange->handler(request->listener->server->options.ctx, exchange);
+	if (*exchange->method != 'P' && *exchange->method != 'D' && options->must_wait(options->ctx))
+		http_defer(exchange, answer_late);
+	else
+		exchange->handler(options->ctx, exchange);
 }
 
 // --- libmicrohttpd's side ---

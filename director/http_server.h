@@ -60,6 +60,9 @@ struct http_server_options {
 	const struct http_route *routes;
 	size_t route_count;
 	void *ctx; // for handlers
+	// may a GET be answered now, or must it wait for the end of the turn, since there are changes that may yet be
+	// taken back?
+	bool (*must_wait)(void *ctx);
 	// the end of a turn in which exchanges were deferred: it answers all of them
 	void (*end_of_turn)(void *ctx, struct http_exchange *const *deferred, size_t count);
 };

@@ -174,7 +174,7 @@ struct service {
 	struct split_options *split; // NULL: none
 	struct backend *backends;    // a list, see backend->next
 	uint32_t backend_count;
-	bool split_due;            // the weights of its split are to be worked out
+	bool split_due; // the weights of its split are to be worked out
 	struct service *split_next;
 	char *silent; // versions of the split without a healthy backend, for people; NULL: none
 	bool leaving; // moved elsewhere: goes with its last backend

@@ -112,6 +112,9 @@ static int check_pair(const struct service_core *service, const struct backend_c
 
 int model_check_backend(const struct service_core *service, struct backend_options *options, struct err *err)
 {
+	if (!options->port && service->port && field_is_set(&backend_fields, options, "port"))
+		return err_set(err, -EINVAL, "port", "found 0, allowed is 1 to 65535, or nothing for the service's %u",
+			service->port);
 	if (!options->port)
 		options->port = service->port;
 	return check_pair(service, &options->core, err);

@@ -56,8 +56,8 @@ int path_new(uv_loop_t *loop, struct path **ret, struct err *err)
 	static const int groups[] = { RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE,
 		RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV6_RULE, 0 };
 	struct path *path = calloc(1, sizeof(*path));
-	int rc = path ? netsock_open(NETLINK_ROUTE, &path->requests, err)
-		      : err_set(err, -ENOMEM, NULL, "out of memory");
+	int rc =
+		path ? netsock_open(NETLINK_ROUTE, &path->requests, err) : err_set(err, -ENOMEM, NULL, "out of memory");
 
 	if (!rc)
 		rc = netsock_subscribe(NETLINK_ROUTE, groups, &path->events, err);

@@ -23,6 +23,7 @@ struct known {
 	struct ipvs_service service;
 	struct ipvs_dest *dests; // sorted by ipvs_dest_cmp
 	size_t count, room;
+	bool ours; // made, or taken over, by us: may be removed when the model no longer has it
 	bool seen; // by the verification that begins
 };
 
@@ -48,6 +49,8 @@ struct work {
 	const struct service *service; // NULL: it shall go
 	bool whole, refused;
 	bool wrong, own; // refused: since our picture was wrong; the service itself, for another reason
+	bool adds, kept; // the service is new in the kernel; it was not refused itself
+	bool first;      // taken over: its destinations come when the service itself was taken
 	struct ipvs_service want;
 	struct ipvs_dest *dests; // whole: what was asked for, owned
 	size_t count;
@@ -185,35 +188,32 @@ static int observe_dests(struct reconcile *r, struct known *known, struct err *e
 // Looks at one service again.
 static int observe_one(struct reconcile *r, const struct ipvs_key *key, struct err *err)
 {
+	struct known *known = find(r, key);
 	struct ipvs_service service;
 	int rc = ipvs_get_service(r->ipvs, key, &service, NULL, err);
 
-	if (find(r, key))
-		forget(r, find(r, key));
+	if (rc == -ESRCH && known)
+		forget(r, known);
 	if (rc)
 		return rc == -ESRCH ? 0 : rc;
-	struct known *known = add(r, &service);
-
-	return known ? observe_dests(r, known, err) : err_set(err, -ENOMEM, NULL, "out of memory");
+	if (!known)
+		known = add(r, &service);
+	if (!known)
+		return err_set(err, -ENOMEM, NULL, "out of memory");
+	known->service = service;
+	return observe_dests(r, known, err);
 }
 
 int reconcile_observe(struct reconcile *r, struct err *err)
 {
-	_cleanup_free_ struct ipvs_service *services = NULL;
-	size_t count = 0;
-	int rc = ipvs_dump_services(r->ipvs, &services, &count, err);
+	struct ipvs_key key;
+	int rc = reconcile_verify_start(r, err);
 
 	if (rc)
 		return rc;
-	while (r->known)
-		forget(r, r->known);
-	for (size_t i = 0; i < count && !rc; i++) {
-		struct known *known = add(r, &services[i]);
-
-		rc = known ? observe_dests(r, known, err) : err_set(err, -ENOMEM, NULL, "out of memory");
-		if (rc == -ESRCH)
-			rc = 0; // it went between the two dumps
-	}
+	do
+		rc = reconcile_verify_next(r, &key, err);
+	while (rc > 0);
 	return rc;
 }
 
@@ -275,6 +275,14 @@ int reconcile_verify_next(struct reconcile *r, struct ipvs_key *ret, struct err 
 bool reconcile_verifying(const struct reconcile *r)
 {
 	return r->unseen != NULL;
+}
+
+void reconcile_claim(struct reconcile *r, const struct ipvs_key *key)
+{
+	struct known *known = find(r, key);
+
+	if (known)
+		known->ours = true;
 }
 
 bool reconcile_knows(const struct reconcile *r, const struct ipvs_key *key)
@@ -381,6 +389,7 @@ struct gather {
 	struct reconcile *r;
 	size_t service; // index into r->works
 	const struct ipvs_key *key;
+	bool first; // the service only, see struct work
 	reconcile_plan_fn plan;
 	void *ctx;
 };
@@ -442,6 +451,8 @@ static int gather_whole(struct gather *g, const struct service *service, const s
 	const bool staged = !known && is_staged(want, count);
 	struct ipvs_service first = *want;
 
+	if (g->first)
+		return queue_op(g, IPVS_SET, want, NULL);
 	if (staged) {
 		memset(first.scheduler, 0, sizeof(first.scheduler));
 		memcpy(first.scheduler, "rr", 2);
@@ -485,13 +496,17 @@ static int gather_service(struct reconcile *r, const struct model *model, const 
 	struct work *work = &r->works[r->work_count++];
 	struct gather g = { .r = r, .service = r->work_count - 1, .key = &items->key };
 
-	*work = (struct work) { .key = items->key, .service = service };
+	*work = (struct work) { .key = items->key, .service = service, .kept = true };
 	if (!service) {
 		work->want.key = items->key;
-		return known ? queue_op(&g, IPVS_DEL, &work->want, NULL) : 0;
+		return known && known->ours ? queue_op(&g, IPVS_DEL, &work->want, NULL) : 0;
 	}
 	work->whole = items->whole || !known;
+	work->adds = !known;
 	desired_service(service, &work->want);
+	// somebody else's, to be taken over: when it is refused it shall stay as it is
+	g.first = work->first = known && !known->ours && !ipvs_service_same(&work->want, &known->service);
+	work->whole |= work->first;
 	if (work->whole)
 		return gather_whole(&g, service, &work->want, known, &work->dests, &work->count);
 	for (size_t i = 0; i < count && !rc; i++)
@@ -562,7 +577,7 @@ static int learn_service(struct reconcile *r, struct work *work)
 	struct known *known = find(r, &work->key);
 
 	if (!work->service) {
-		if (known)
+		if (known && known->ours)
 			forget(r, known);
 		return 0;
 	}
@@ -572,11 +587,27 @@ static int learn_service(struct reconcile *r, struct work *work)
 		known = add(r, &work->want);
 	if (!known)
 		return -ENOMEM;
+	known->ours = true;
 	known->service = work->want;
+	if (work->first) {
+		reconcile_touch(r, &work->key);
+		return 0;
+	}
 	free(known->dests);
 	known->dests = STEAL(work->dests);
 	known->count = known->room = work->count;
 	return 0;
+}
+
+// What is there now that was not there before we added it is ours.
+static int observe_work(struct reconcile *r, const struct work *work, struct err *err)
+{
+	int rc = observe_one(r, &work->key, err);
+	struct known *known = rc ? NULL : find(r, &work->key);
+
+	if (known && work->adds && work->kept)
+		known->ours = true;
+	return rc;
 }
 
 static int learn(struct reconcile *r, struct err *err)
@@ -590,6 +621,7 @@ static int learn(struct reconcile *r, struct err *err)
 		if (!op->error || harmless(op))
 			continue;
 		work->refused = true;
+		work->kept &= !op->is_service;
 		work->wrong |= picture_was_wrong(op);
 		work->own |= op->is_service && !picture_was_wrong(op);
 	}
@@ -603,7 +635,7 @@ static int learn(struct reconcile *r, struct err *err)
 	for (size_t i = 0; i < r->work_count && !rc; i++) {
 		struct work *work = &r->works[i];
 
-		rc = work->refused ? observe_one(r, &work->key, err) : learn_service(r, work);
+		rc = work->refused ? observe_work(r, work, err) : learn_service(r, work);
 	}
 	return rc == -ENOMEM ? err_set(err, rc, NULL, "out of memory") : rc;
 }
@@ -625,15 +657,17 @@ static void note_again(struct reconcile *r)
 	}
 }
 
-static void tell_refusals(struct reconcile *r, reconcile_refused_fn refused, void *ctx)
+// again: those of services that get another try are not told yet.
+static void tell_refusals(struct reconcile *r, bool again, reconcile_refused_fn refused, void *ctx)
 {
 	static const struct err no_words = { .text = "out of memory" };
 
 	for (size_t i = 0; i < r->op_count; i++) {
 		const struct op *op = &r->ops[i];
+		const struct work *work = &r->works[op->service];
 
-		if (op->error && !harmless(op))
-			refused(ctx, &r->works[op->service].key, op->is_service ? NULL : &op->dest.to, op->error,
+		if (op->error && !harmless(op) && !(again && work->wrong && !work->own))
+			refused(ctx, &work->key, op->is_service ? NULL : &op->dest.to, op->error,
 				op->why ? op->why : &no_words);
 	}
 }
@@ -642,7 +676,7 @@ static void tell_refusals(struct reconcile *r, reconcile_refused_fn refused, voi
 static void look_again(struct reconcile *r)
 {
 	for (size_t i = 0; i < r->work_count; i++)
-		if (observe_one(r, &r->works[i].key, NULL))
+		if (observe_work(r, &r->works[i], NULL))
 			r->blind = true;
 }
 
@@ -667,8 +701,8 @@ static int settle_once(struct reconcile *r, const struct model *model, bool last
 	}
 	if (!rc && !last)
 		note_again(r);
-	if (!rc && !r->touched_count)
-		tell_refusals(r, refused, ctx);
+	if (!rc)
+		tell_refusals(r, !last, refused, ctx);
 	for (size_t i = 0; rc && i < count; i++)
 		touch(r, &items[i]);
 	free(items);

@@ -36,9 +36,9 @@ void reconcile_touch_dest(struct reconcile *r, const struct ipvs_key *key, const
 typedef void (*reconcile_refused_fn)(
 	void *ctx, const struct ipvs_key *key, const struct inet_endpoint *to, int error, const struct err *why);
 
-// Makes what was touched as the model has it; keys that the model does not have are removed. Refusals are told one by
-// one; what the kernel accepted is known. 0, or -errno when the kernel could not be spoken to: then the rest stays
-// touched.
+// Makes what was touched as the model has it; keys that the model does not have are removed, if they are ours. Refusals
+// are told one by one; what the kernel accepted is known. 0, or -errno when the kernel could not be spoken to: then the
+// rest stays touched.
 int reconcile_settle(
 	struct reconcile *r, const struct model *model, reconcile_refused_fn refused, void *ctx, struct err *err);
 
@@ -47,6 +47,10 @@ typedef void (*reconcile_plan_fn)(
 	void *ctx, enum ipvs_verb verb, const struct ipvs_key *key, const struct ipvs_dest *dest);
 int reconcile_plan(const struct reconcile *r, const struct model *model, const struct ipvs_key *key,
 	reconcile_plan_fn each, void *ctx);
+
+// A service in the kernel is ours to remove, though the model does not have it: what we made, or take over by a settle,
+// is so by itself.
+void reconcile_claim(struct reconcile *r, const struct ipvs_key *key);
 
 // Does the kernel hold this service (as far as we know)?
 bool reconcile_knows(const struct reconcile *r, const struct ipvs_key *key);

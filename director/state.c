@@ -165,8 +165,8 @@ static void work_out_splits(struct state *state)
 		LL_DELETE2(state->split_services, service, split_next);
 		service->split_due = false;
 		if (desired_split(service))
-			log_error("service %s: out of memory: the weights of its split stay as they were",
-				service->name);
+			log_error(
+				"service %s: out of memory: the weights of its split stay as they were", service->name);
 		say_silent_versions(service);
 	}
 }

@@ -53,7 +53,7 @@ struct state {
 	char refused_service[MODEL_NAME_MAX + 1];
 	struct err why;
 	struct agent *touched_agents;
-	struct service *split_services; // whose weights are to be worked out
+	struct service *split_services;       // whose weights are to be worked out
 	struct stale_row *stale, *stale_next; // rows of the two lists of what is ours that may go now, after this turn
 };
 

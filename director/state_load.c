@@ -199,6 +199,7 @@ static void touch_stale(void *ctx, const struct ipvs_key *key, size_t dests)
 	if (!item)
 		return;
 	log_info("removing our old service %s", text);
+	reconcile_claim(stale->state->reconcile, key);
 	reconcile_touch(stale->state->reconcile, key);
 }
 
@@ -300,6 +301,8 @@ int state_verify(struct state *state, bool *ret_done, struct err *err)
 		struct ipvs_key key;
 
 		rc = reconcile_verify_next(state->reconcile, &key, err);
+		if (rc > 0 && state->take_all)
+			reconcile_claim(state->reconcile, &key);
 		if (rc > 0 && (state->take_all || model_service_by_key(&state->model, &key)))
 			reconcile_touch(state->reconcile, &key);
 	} while (rc > 0 && clock_now_ms() < until);

@@ -465,7 +465,7 @@ def keys_of(segments):
 
 
 def _flag_set(options):
-    return set(options["flags"].split("|")) if options.get("flags") else set()
+    return {FLAG_NAMES[word] for word in options.get("flags", "").split("|") if word}
 
 
 def kernel_table(state):
@@ -503,10 +503,17 @@ def same(want, got):
 
 
 def same_options(want, got):
-    if not same(want, got):
+    if not same({k: v for k, v in want.items() if k != "flags"}, got):
         return False
-    # a field without a default is printed only when it is set
-    return got.get("flags", "") == want.get("flags", "")
+    # a field without a default is printed only when it is set, and flags by the names of the scheduler
+    return _flag_set(got) == _flag_set(want)
+
+
+def stored(kind, row, service):
+    """The options that a row of the store stands for: what was given, over the defaults."""
+    defaults = SERVICE_DEFAULTS if kind == "service" else {**BACKEND_DEFAULTS, "port": service["port"]}
+    pulse = {**PULSE, "type": PULSE["type"] if kind == "service" else "tcp", **row.get("pulse", {})}
+    return {**defaults, **row, "pulse": pulse}
 
 
 def service_differs(state, name, got):

@@ -34,6 +34,22 @@ class Lost(Exception):
     """The connection ended before the answer was whole."""
 
 
+def unchunk(data):
+    """The body of a chunked answer (RFC 9112 section 7.1), None while it is not all there."""
+    body = b""
+    while True:
+        size, found, rest = data.partition(b"\r\n")
+        if not found:
+            return None
+        length = int(size.split(b";")[0], 16)
+        if len(rest) < length + 2:
+            return None
+        if not length:
+            return body
+        body += rest[:length]
+        data = rest[length + 2 :]
+
+
 class Connection:
     def __init__(self):
         self._socket = socket.create_connection(("127.0.0.1", PORT), timeout=ANSWER_S)
@@ -53,6 +69,12 @@ class Connection:
         except (BrokenPipeError, ConnectionResetError):
             pass  # reading says so
 
+    def _more(self):
+        more = self._socket.recv(262144)
+        if not more:
+            raise Lost
+        return more
+
     def receive(self):
         """(status, body) or Lost."""
         data = b""
@@ -61,14 +83,17 @@ class Connection:
                 head, found, body = data.partition(b"\r\n\r\n")
                 if found:
                     lower = head.lower()
+                    if b"transfer-encoding: chunked" in lower:
+                        whole = unchunk(body)
+                        if whole is not None:
+                            return int(head[9:12]), whole
+                        data += self._more()
+                        continue
                     at = lower.find(b"content-length:")
                     length = int(lower[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
                     if len(body) >= length:
                         return int(head[9:12]), body
-                more = self._socket.recv(262144)
-                if not more:
-                    raise Lost
-                data += more
+                data += self._more()
         except (ConnectionResetError, BrokenPipeError):
             raise Lost from None
         except TimeoutError:
