@@ -131,12 +131,15 @@ static void finish_put(void *ctx, struct http_exchange *exchange, int code, cons
 	struct agent *agent = model_agent(&api->state->model, exchange->segments[1]);
 	long wait_ms = -1, revision = -1;
 
-	if (code || !agent) {
-		// without an agent: another request of this turn was its goodbye
-		if (code)
-			api_fail(exchange, code, err);
-		else
-			api_not_found(api, exchange, "agent", exchange->segments[1]);
+	if (code) {
+		api_fail(exchange, code, err);
+		return;
+	}
+	if (!agent) {
+		// another request of this turn was its goodbye: it was registered, and has nothing to set up
+		const struct protocol_answer nothing = { .ttl_ms = PROTOCOL_TTL_MIN_MS };
+
+		http_answer(exchange, 200, protocol_answer_to_json(&nothing));
 		return;
 	}
 	// an older request of the same node is over: its answer would not be read

@@ -371,27 +371,64 @@ int store_delete_all(struct store *store, enum store_kind kind, const char *owne
 	return rc;
 }
 
+// Oldest first of one row: what it was before the turn.
+static int by_row(const void *a, const void *b)
+{
+	const struct before *left = *(const struct before *const *)a, *right = *(const struct before *const *)b;
+	int c = (int)left->kind - (int)right->kind;
+
+	if (!c)
+		c = strcmp(left->owner, right->owner);
+	if (!c)
+		c = strcmp(left->name, right->name);
+	return c ? c : left < right ? -1 : left > right;
+}
+
+static bool same_row(const struct before *a, const struct before *b)
+{
+	return a->kind == b->kind && strcmp(a->owner, b->owner) == 0 && strcmp(a->name, b->name) == 0;
+}
+
+// What goes, from backends to services, then what comes, from services to backends: so that a row always finds what it
+// rests on as it was.
+static void tell_undone(const struct before **rows, size_t count, store_undone_fn each, void *ctx)
+{
+	for (size_t i = count; i-- > 0;)
+		if (!rows[i]->text)
+			each(ctx, rows[i]->kind, rows[i]->owner, rows[i]->name, NULL);
+	for (size_t i = 0; i < count; i++)
+		if (rows[i]->text)
+			each(ctx, rows[i]->kind, rows[i]->owner, rows[i]->name, rows[i]->text);
+}
+
 int store_undo(struct store *store, store_undone_fn each, void *ctx, struct err *err)
 {
 	const bool committed = !store->open && store->count;
-	int rc = committed ? run(store, BEGIN, err) : 0;
+	_cleanup_free_ const struct before **rows = calloc(store->count + 1, sizeof(*rows));
+	size_t count = 0;
 
+	if (!rows)
+		return err_set(err, -ENOMEM, "store", "out of memory");
+	for (size_t i = 0; i < store->count; i++)
+		rows[i] = &store->befores[i];
+	sort_items(rows, store->count, sizeof(*rows), by_row);
+	for (size_t i = 0; i < store->count; i++)
+		if (!count || !same_row(rows[count - 1], rows[i]))
+			rows[count++] = rows[i];
+	int rc = committed ? run(store, BEGIN, err) : 0;
 	if (store->open)
 		rollback(store);
-	for (size_t i = store->count; i-- > 0;) {
-		const struct before *b = &store->befores[i];
-		enum statement which = b->text ? PUT : DELETE;
+	for (size_t i = 0; i < count && committed && !rc; i++) {
+		enum statement which = rows[i]->text ? PUT : DELETE;
 
-		if (committed && !rc) {
-			bind(store, which, b->kind, b->owner, b->name, b->text);
-			rc = run(store, which, err);
-		}
-		each(ctx, b->kind, b->owner, b->name, b->text);
+		bind(store, which, rows[i]->kind, rows[i]->owner, rows[i]->name, rows[i]->text);
+		rc = run(store, which, err);
 	}
 	if (committed && !rc)
 		rc = run(store, COMMIT, err);
 	if (rc)
 		rollback(store);
+	tell_undone(rows, count, each, ctx);
 	forget_befores(store);
 	return rc;
 }

@@ -34,9 +34,9 @@ enum store_kind {
 };
 
 // A turn: changes of rows, in a transaction that the first of them begins. store_end commits it. Until then, or until
-// the next turn's first change, store_undo takes all of it back, committed or not, and calls each for every row in
-// reverse order with the text that it has again (NULL: it is gone). The two lists of what is ours in the kernel are not
-// taken back: they may name too much, never too little.
+// the next turn's first change, store_undo takes all of it back, committed or not, and calls each once for every row
+// with the text that it has again (NULL: it is gone): first what goes, last kinds first, then what comes, first kinds
+// first. The two lists of what is ours in the kernel are not taken back: they may name too much, never too little.
 bool store_is_open(const struct store *store); // has this turn changed anything?
 int store_end(struct store *store, struct err *err);
 typedef void (*store_undone_fn)(void *ctx, enum store_kind kind, const char *owner, const char *name, const char *text);

@@ -31,7 +31,7 @@ FLOORS = {
         ["http_server", "auth", "api", "api_*", "metrics", "events"],
         ["config", "director", "main"],
     ],
-    "director/cli": [["text", "table"], ["request", "show"], ["main"]],
+    "director/cli": [["text", "table", "import"], ["request", "show"], ["main"]],
     "agent": [
         [],
         ["spec"],

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// brass: the operator's command. It asks the director's REST API one question and shows the answer; brass(8).
+// brass: the operator's command. It asks the director's REST API one question, or sends it a file, and
+// shows the answer; brass(8).
+#include "director/cli/import.h"
 #include "director/cli/request.h"
 #include "director/cli/show.h"
 #include "director/cli/text.h"
@@ -26,13 +28,13 @@ static const struct option_row option_rows[] = {
 static const struct option_set options = {
 	.program = "brass",
 	.usage = "[OPTIONS] COMMAND [ARGUMENT]",
-	.summary = "Shows what a Brass director does.",
+	.summary = "Shows and changes what a Brass director does.",
 	.rows = option_rows,
 	.count = ARRAY_SIZE(option_rows),
 };
 
 struct words {
-	const char *word[2]; // command, its argument; NULL when not given
+	const char *word[3]; // command, its arguments; NULL when not given
 	size_t count;
 };
 
@@ -88,6 +90,10 @@ static int find_command(const struct words *words, const struct command **ret, s
 		return err_set(err, -EINVAL, NULL, "unknown command \"%s\"; see --help", words->word[0]);
 	if (!command->argument && words->count > 1)
 		return err_set(err, -EINVAL, NULL, "\"%s\" takes no argument; see --help", command->name);
+	if (!command->more && words->count > 2)
+		return err_set(err, -EINVAL, NULL, "too many words: \"%s\"; see --help", words->word[2]);
+	if (command->more && words->count == 2)
+		return err_set(err, -EINVAL, NULL, "\"%s\" needs %s; see --help", command->name, command->more);
 	if (command_needs_argument(command) && words->count == 1)
 		return err_set(err, -EINVAL, NULL, "\"%s\" needs %s; see --help", command->name, command->argument);
 	if (words->count > 1 && !*words->word[1])
@@ -108,20 +114,154 @@ static int find_director(const json_t *given, const char **ret, struct err *err)
 	return 0;
 }
 
-static int run(const struct command *command, const char *director, const char *argument, bool json, struct err *err)
-{
-	_cleanup_(answer_free_cleanup) struct answer *answer = NULL;
-	int rc = request_get(director, command->resource, argument, command->query, &answer, err);
+// --- files ---
 
-	if (rc)
+// The whole file, zero-terminated; "-" is standard input. The caller frees it.
+static int read_file(const char *path, char **ret, size_t *ret_len, struct err *err)
+{
+	FILE *in = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
+	size_t len = 0, room = 0, n = 0;
+	char *text = NULL;
+
+	if (!in)
+		return err_set(err, -errno, NULL, "cannot open %s: %s", path, strerror(errno));
+	do {
+		if (room - len < 2) {
+			room = room ? 2 * room : 65536;
+			char *more = realloc(text, room);
+
+			if (!more)
+				break;
+			text = more;
+		}
+		n = fread(text + len, 1, room - len - 1, in);
+		len += n;
+	} while (n);
+	int rc = ferror(in) || !text ? err_set(err, -EIO, NULL, "cannot read %s: %s", path, strerror(errno)) : 0;
+
+	if (in != stdin)
+		fclose(in);
+	if (rc) {
+		free(text);
 		return rc;
-	if (json)
+	}
+	text[len] = '\0';
+	*ret = text;
+	*ret_len = len;
+	return 0;
+}
+
+static void say_refused(void *ctx, size_t line, const char *why)
+{
+	_cleanup_free_ char *clean = text_clean(why);
+
+	fprintf(stderr, "brass: %s, line %zu: not taken: %s\n", (const char *)ctx, line, clean ? clean : "");
+}
+
+// The document that is there, with what the file has.
+static int add_to_document(const char *director, const char *path, char **text, size_t *len, struct err *err)
+{
+	const struct question question = { .method = "GET", .resource = "config" };
+	_cleanup_(answer_free_cleanup) struct answer *answer = NULL;
+	int rc = request_ask(director, &question, &answer, err);
+	int taken = rc
+		? rc
+		: import_table(*text, json_object_get(answer->json, "services"), say_refused, (void *)(uintptr_t)path);
+
+	if (taken < 0)
+		return rc ? rc : err_set(err, taken, NULL, "out of memory");
+	if (!taken)
+		return err_set(err, -EINVAL, NULL, "%s: no line of it can be taken", path);
+	free(*text);
+	*text = json_dumps(answer->json, JSON_COMPACT);
+	if (!*text)
+		return err_set(err, -ENOMEM, NULL, "out of memory");
+	*len = strlen(*text);
+	return 0;
+}
+
+// JSON is YAML, but read faster, and without line numbers.
+static const char *type_of(const char *path)
+{
+	size_t len = strlen(path);
+
+	return len > 5 && strcmp(path + len - 5, ".json") == 0 ? "application/json" : "application/yaml";
+}
+
+static void say_mistakes(const struct answer *answer, const char *path)
+{
+	const json_t *mistakes = answer ? json_object_get(answer->json, "errors") : NULL, *mistake;
+	size_t i;
+
+	json_array_foreach (mistakes, i, mistake) {
+		const char *field = json_string_value(json_object_get(mistake, "field"));
+		const char *text = json_string_value(json_object_get(mistake, "error"));
+		const json_t *line = json_object_get(mistake, "line");
+		char buf[ERR_LINE_MAX + 40], place[32] = "";
+
+		if (json_is_integer(line))
+			snprintf(place, sizeof(place), ", line %d", (int)json_integer_value(line));
+		snprintf(buf, sizeof(buf), "%s: %s", field ? field : "", text ? text : "");
+		_cleanup_free_ char *clean = text_clean(buf);
+		fprintf(stderr, "brass: %s%s: %s\n", path, place, clean ? clean : "");
+	}
+}
+
+// --- asking ---
+
+static int show(
+	const struct command *command, const struct answer *answer, const char *argument, bool json, struct err *err)
+{
+	int rc = 0;
+
+	if (command->kind == COMMAND_EXPORT)
+		fwrite(answer->body, 1, answer->len, stdout);
+	else if (json)
 		text_write_json(stdout, answer->body, answer->len);
-	else if ((rc = command->show(answer->json, argument, stdout)) != 0)
+	else
+		rc = command->show(answer->json, argument, stdout);
+	if (rc)
 		return err_set(err, rc, NULL, "out of memory");
 	if (fflush(stdout) != 0 || ferror(stdout))
 		return err_set(err, -EIO, NULL, "cannot write: %s", strerror(errno));
 	return 0;
+}
+
+static int run(
+	const struct command *command, const char *director, const struct words *words, bool json, struct err *err)
+{
+	const char *argument = words->word[1];
+	const bool has_file = command->kind == COMMAND_APPLY || command->kind == COMMAND_IMPORT;
+	_cleanup_(answer_free_cleanup) struct answer *answer = NULL;
+	_cleanup_free_ char *body = NULL;
+	char query[80] = "";
+	size_t len = 0;
+	int rc = has_file ? read_file(argument, &body, &len, err) : 0;
+
+	if (!rc && command->kind == COMMAND_IMPORT)
+		rc = add_to_document(director, argument, &body, &len, err);
+	if (rc)
+		return rc;
+	if (command->query)
+		snprintf(query, sizeof(query), "%s%.40s", command->query, words->word[2] ? words->word[2] : "");
+	const struct question question = {
+		.method = command->method,
+		.resource = command->resource,
+		.name = has_file ? NULL : argument,
+		.query = *query ? query : NULL,
+		.body = body,
+		.body_len = len,
+		.body_type = command->kind == COMMAND_IMPORT ? "application/json"
+			: has_file                           ? type_of(argument)
+							     : NULL,
+		.accept = command->kind != COMMAND_EXPORT ? NULL
+			: json                            ? "application/json"
+							  : "application/yaml",
+	};
+	rc = request_ask(director, &question, &answer, err);
+	if (rc)
+		say_mistakes(answer, argument ? argument : "");
+	return rc ? rc : show(command, answer, argument, json, err);
 }
 
 static void help(void)
@@ -129,11 +269,11 @@ static void help(void)
 	options_help(&options);
 	printf("\nCommands:\n");
 	for (size_t i = 0; i < command_count; i++) {
-		char left[40];
+		char left[60];
 
-		snprintf(left, sizeof(left), "%s %s", commands[i].name,
-			commands[i].argument ? commands[i].argument : "");
-		printf("  %-20s %s\n", left, commands[i].help);
+		snprintf(left, sizeof(left), "%s %s %s", commands[i].name,
+			commands[i].argument ? commands[i].argument : "", commands[i].more ? commands[i].more : "");
+		printf("  %-32s %s\n", left, commands[i].help);
 	}
 }
 
@@ -162,7 +302,7 @@ int main(int argc, char **argv)
 		err_set(&err, -EIO, NULL, "cannot start libcurl");
 		return fail(&err, EXIT_FAILED);
 	}
-	rc = run(command, director, words.word[1], json_object_get(given, "json"), &err);
+	rc = run(command, director, &words, json_object_get(given, "json"), &err);
 	curl_global_cleanup();
 	return rc ? fail(&err, EXIT_FAILED) : EXIT_FINE;
 }

@@ -39,20 +39,43 @@ static size_t on_body(char *data, size_t size, size_t count, void *ctx)
 	return n;
 }
 
-static char *make_url(CURL *easy, const char *director, const char *resource, const char *name, const char *query)
+// Each name of the path encoded by itself.
+static int write_names(CURL *easy, const char *names, FILE *out)
 {
-	size_t base = strlen(director);
-	char *encoded = NULL, *url = NULL;
+	for (;;) {
+		size_t len = strcspn(names, "/");
+		char *encoded = len ? curl_easy_escape(easy, names, (int)len) : NULL;
 
+		if (len && !encoded)
+			return -ENOMEM;
+		fprintf(out, "/%s", encoded ? encoded : "");
+		curl_free(encoded);
+		if (!names[len])
+			return 0;
+		names += len + 1;
+	}
+}
+
+static char *make_url(CURL *easy, const char *director, const struct question *question)
+{
+	size_t base = strlen(director), len;
+	char *url = NULL;
+	FILE *out = open_memstream(&url, &len);
+	int rc = 0;
+
+	if (!out)
+		return NULL;
 	while (base > 0 && director[base - 1] == '/')
 		base--;
-	if (name && !(encoded = curl_easy_escape(easy, name, 0)))
-		return NULL;
-	if (asprintf(&url, "%.*s/%s%s%s%s%s", (int)base, director, resource, encoded ? "/" : "", encoded ? encoded : "",
-		    query ? "?" : "", query ? query : "") < 0)
-		url = NULL;
-	curl_free(encoded);
-	return url;
+	fprintf(out, "%.*s/%s", (int)base, director, question->resource);
+	if (question->name)
+		rc = write_names(easy, question->name, out);
+	if (question->query)
+		fprintf(out, "?%s", question->query);
+	if (fclose(out) == 0 && !rc)
+		return url;
+	free(url);
+	return NULL;
 }
 
 // The director's own words for a refusal, or the status alone.
@@ -68,19 +91,41 @@ static int refusal(const char *director, long status, const json_t *json, struct
 		err, code, NULL, "%s answered with HTTP status %ld and no reason; is it a director?", director, status);
 }
 
-int request_get(const char *director, const char *resource, const char *name, const char *query, struct answer **ret,
-	struct err *err)
+static struct curl_slist *make_headers(const struct question *question)
+{
+	struct curl_slist *list = NULL, *more;
+	char line[120];
+
+	// small documents need no "Expect: 100-continue", and large ones are checked whole anyway
+	list = curl_slist_append(NULL, "Expect:");
+	snprintf(line, sizeof(line), "Accept: %s", question->accept ? question->accept : "application/json");
+	if (list && (more = curl_slist_append(list, line)))
+		list = more;
+	if (list && question->body) {
+		snprintf(line, sizeof(line), "Content-Type: %s", question->body_type);
+		more = curl_slist_append(list, line);
+		if (more)
+			list = more;
+	}
+	return list;
+}
+
+DEFINE_CLEANUP(struct curl_slist *, curl_slist_free_all)
+
+int request_ask(const char *director, const struct question *question, struct answer **ret, struct err *err)
 {
 	_cleanup_(curl_easy_cleanup_cleanup) CURL *easy = curl_easy_init();
 	_cleanup_(answer_free_cleanup) struct answer *answer = calloc(1, sizeof(*answer));
-	_cleanup_free_ char *url = easy ? make_url(easy, director, resource, name, query) : NULL;
+	_cleanup_(curl_slist_free_all_cleanup) struct curl_slist *headers = make_headers(question);
+	_cleanup_free_ char *url = easy ? make_url(easy, director, question) : NULL;
 	struct transfer transfer = { .answer = answer };
 	char text[CURL_ERROR_SIZE] = "";
 	json_error_t where;
 	long status = 0;
 	CURLcode code;
 
-	if (!easy || !answer || !url)
+	*ret = NULL;
+	if (!easy || !answer || !url || !headers)
 		return err_set(err, -ENOMEM, NULL, "out of memory");
 	curl_easy_setopt(easy, CURLOPT_URL, url);
 	curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L); // a name may be ".."
@@ -88,8 +133,14 @@ int request_get(const char *director, const char *resource, const char *name, co
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(easy, CURLOPT_NOPROXY, "*"); // the environment's is for the Internet, directors are near
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, REQUEST_TIMEOUT_MS);
+	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, question->body ? REQUEST_BODY_TIMEOUT_MS : REQUEST_TIMEOUT_MS);
 	curl_easy_setopt(easy, CURLOPT_USERAGENT, "brass/" BRASS_VERSION);
+	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
+	curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, question->method);
+	if (question->body) {
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)question->body_len);
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, question->body);
+	}
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, text);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, &transfer);
@@ -102,10 +153,16 @@ int request_get(const char *director, const char *resource, const char *name, co
 		return err_set(err, code == CURLE_OPERATION_TIMEDOUT ? -ETIMEDOUT : -EIO, NULL, "%s: %s", director,
 			*text ? text : curl_easy_strerror(code));
 	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
-	answer->json = json_loadb(answer->body ? answer->body : "", answer->len, 0, &where);
-	if (status != 200)
-		return refusal(director, status, answer->json, err);
-	if (!json_is_object(answer->json))
+	if (!question->accept || status != 200)
+		answer->json = json_loadb(answer->body ? answer->body : "", answer->len, 0, &where);
+	if (status != 200) {
+		int rc = refusal(director, status, answer->json, err);
+
+		if (json_is_array(json_object_get(answer->json, "errors")))
+			*ret = STEAL(answer);
+		return rc;
+	}
+	if (!question->accept && !json_is_object(answer->json))
 		return err_set(err, -EBADMSG, NULL, "%s: the answer is no JSON object%s%s; is it a director?", director,
 			answer->json ? "" : ": ", answer->json ? "" : where.text);
 	*ret = STEAL(answer);

@@ -10,19 +10,30 @@
 #include <stddef.h>
 
 #define REQUEST_TIMEOUT_MS 10000l        // for the whole exchange
+#define REQUEST_BODY_TIMEOUT_MS 300000l  // when a document is sent
 #define REQUEST_ANSWER_MAX (256ul << 20) // bytes
 
 struct answer {
-	json_t *json; // parsed: an object
+	json_t *json; // parsed: an object; NULL when something else was asked for
 	char *body;   // as it came, zero-terminated
 	size_t len;
 };
 
-// GET director/resource[/name][?query]. name is any text, it is encoded here; name and query may be NULL.
-// Returns 0, or -errno with a sentence that begins with the director's URL when it could not be asked or did not
-// answer with JSON, and that is the director's own when it refused: -ENOENT, -EREMOTEIO.
-int request_get(const char *director, const char *resource, const char *name, const char *query, struct answer **ret,
-	struct err *err);
+struct question {
+	const char *method;   // "GET", "PUT", "DELETE"
+	const char *resource; // "service"
+	const char *name;     // any text, it is encoded here, a slash in it parts two names; NULL: none
+	const char *query;    // NULL: none
+	const char *body;     // NULL: none
+	size_t body_len;
+	const char *body_type; // Content-Type
+	const char *accept;    // Accept; NULL: JSON, and anything else is refused
+};
+
+// Asks director/resource[/name][?query]. Returns 0, or -errno with a sentence that begins with the director's URL when
+// it could not be asked or did not answer with JSON, and that is the director's own when it refused: -ENOENT,
+// -EREMOTEIO; then *ret is there as well when the answer says more (it has "errors"), else NULL.
+int request_ask(const char *director, const struct question *question, struct answer **ret, struct err *err);
 
 void answer_free(struct answer *answer);
 DEFINE_CLEANUP(struct answer *, answer_free)

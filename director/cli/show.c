@@ -89,6 +89,10 @@ static void write_endpoint(FILE *out, const struct item *item, const char *path)
 	const char *host = string_at(options, "host");
 	bool brackets = host && strchr(host, ':');
 
+	if (!host && json_is_integer(value_at(options, "fwmark"))) {
+		fprintf(out, "fwmark %" JSON_INTEGER_FORMAT, json_integer_value(value_at(options, "fwmark")));
+		return;
+	}
 	if (!host)
 		return;
 	fprintf(out, "%s%s%s:", brackets ? "[" : "", host, brackets ? "]" : "");
@@ -378,11 +382,85 @@ static int show_agents(const json_t *answer, const char *argument, FILE *out)
 	return show_table(agent_columns, ARRAY_SIZE(agent_columns), answer, NULL, out);
 }
 
+static json_int_t number(const json_t *object, const char *key)
+{
+	return json_integer_value(json_object_get(object, key));
+}
+
+static int show_summary(const json_t *answer, const char *argument, FILE *out)
+{
+	(void)argument;
+	fprintf(out,
+		"%" JSON_INTEGER_FORMAT " added, %" JSON_INTEGER_FORMAT " changed, %" JSON_INTEGER_FORMAT " deleted\n",
+		number(answer, "added"), number(answer, "changed"), number(answer, "deleted"));
+	return 0;
+}
+
+static int show_plan(const json_t *answer, const char *argument, FILE *out)
+{
+	static const struct column columns[] = {
+		{ "ACTION", false, write_field, "action" },
+		{ "SERVICE", false, write_field, "service" },
+		{ "BACKEND", false, write_field, "backend" },
+		{ "CONNS", true, write_field, "connections" },
+		{ "FIELDS", false, write_field, "fields" },
+	};
+	_cleanup_(table_free_cleanup) struct table *table = new_table(columns, ARRAY_SIZE(columns));
+	const json_t *plan = json_object_get(answer, "plan"), *step;
+	size_t i;
+
+	if (!json_array_size(plan))
+		return show_summary(answer, argument, out);
+	if (!table)
+		return -ENOMEM;
+	json_array_foreach (plan, i, step) {
+		const struct item item = { NULL, "", step };
+
+		for (size_t j = 0; j < ARRAY_SIZE(columns); j++) {
+			_cleanup_free_ char *text = cell_text(&columns[j], &item);
+
+			if (!text)
+				return -ENOMEM;
+			table_cell(table, text);
+		}
+	}
+	int rc = table_print(table, out);
+	putc('\n', out);
+	return rc ? rc : show_summary(answer, argument, out);
+}
+
+static int show_drain(const json_t *answer, const char *argument, FILE *out)
+{
+	const json_t *drain = json_object_get(answer, "drain");
+
+	if (drain)
+		fprintf(out, "%s: draining, %" JSON_INTEGER_FORMAT " connections, %s left\n", argument,
+			number(drain, "active"), json_string_value(json_object_get(drain, "left")));
+	else if (json_is_true(json_object_get(answer, "leaving")))
+		fprintf(out, "%s: draining, all of its backends\n", argument);
+	else
+		fprintf(out, "%s: %s\n", argument, json_object_size(answer) ? "stays" : "gone");
+	return 0;
+}
+
 const struct command commands[] = {
-	{ "services", NULL, "service", "expand=1", show_services, "all virtual services" },
-	{ "service", "NAME", "service", "expand=1", show_service, "one virtual service and its backends" },
-	{ "backends", "[SERVICE]", "service", "expand=1", show_backends, "all backends, or those of one service" },
-	{ "agents", NULL, "agent", NULL, show_agents, "agents, their leases and what they registered" },
+	{ "services", NULL, NULL, "GET", "service", "expand=1", COMMAND_SHOW, show_services, "all virtual services" },
+	{ "service", "NAME", NULL, "GET", "service", "expand=1", COMMAND_SHOW, show_service,
+		"one virtual service and its backends" },
+	{ "backends", "[SERVICE]", NULL, "GET", "service", "expand=1", COMMAND_SHOW, show_backends,
+		"all backends, or those of one service" },
+	{ "agents", NULL, NULL, "GET", "agent", NULL, COMMAND_SHOW, show_agents,
+		"agents, their leases and what they registered" },
+	{ "drain", "SERVICE[/BACKEND]", "TIME", "DELETE", "service", "drain=", COMMAND_SHOW, show_drain,
+		"no new connections; deleted when the open ones have ended, at the latest after TIME" },
+	{ "undrain", "SERVICE[/BACKEND]", NULL, "DELETE", "service", "drain=cancel", COMMAND_SHOW, show_drain,
+		"takes a drain back" },
+	{ "diff", "FILE", NULL, "PUT", "config", "dry_run=1", COMMAND_APPLY, show_plan, "what apply would change" },
+	{ "apply", "FILE", NULL, "PUT", "config", NULL, COMMAND_APPLY, show_summary,
+		"replaces all services by those of a YAML or JSON file, - for standard input" },
+	{ "export", NULL, NULL, "GET", "config", NULL, COMMAND_EXPORT, NULL, "all services as such a file" },
+	{ "import", "FILE", NULL, "PUT", "config", NULL, COMMAND_IMPORT, show_summary,
+		"adds the services that ipvsadm -Sn printed" },
 };
 const size_t command_count = ARRAY_SIZE(commands);
 

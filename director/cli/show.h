@@ -12,11 +12,22 @@
 #include <stddef.h>
 #include <stdio.h>
 
+// What a command does with a file, or instead of printing tables.
+enum command_kind {
+	COMMAND_SHOW,
+	COMMAND_APPLY,  // sends the file
+	COMMAND_IMPORT, // adds what the file (ipvsadm -S) has to the document that is there
+	COMMAND_EXPORT, // prints the answer as it is
+};
+
 struct command {
 	const char *name;
 	const char *argument; // what the help calls it, in brackets when it may be left out; NULL: none
-	const char *resource; // the question: GET /resource[/ARGUMENT][?query]
-	const char *query;    // or NULL
+	const char *more;     // a second one
+	const char *method;   // the question: METHOD /resource[/ARGUMENT][?query]
+	const char *resource;
+	const char *query; // or NULL; one that ends with = gets the second argument
+	enum command_kind kind;
 	// argument is NULL when it was not given. Returns 0 or -ENOMEM.
 	int (*show)(const json_t *answer, const char *argument, FILE *out);
 	const char *help; // one line

@@ -101,7 +101,7 @@ static void test_a_turn_is_taken_back(void **state)
 		if (committed)
 			assert_int_equal(store_end(store, NULL), 0);
 		assert_int_equal(store_undo(store, note_undone, undone, NULL), 0);
-		assert_string_equal(undone, "1 kept/x=2;0 /kept=1;0 /new=-;");
+		assert_string_equal(undone, "0 /new=-;0 /kept=1;1 kept/x=2;");
 		store_free(store);
 		store = open_it();
 		assert_string_equal(all(store, STORE_SERVICE, buf), "/kept=1;");
