@@ -151,6 +151,17 @@ static void add_foreign(void *ctx, const struct ipvs_key *key, size_t dests)
 		json_pack("{s:s, s:I}", "service", ipvs_key_format(key, text), "backends", (json_int_t)dests));
 }
 
+// "ipvs", as a value.
+static json_t *ipvs_status(const struct api *api)
+{
+	_cleanup_out_ struct out out = { 0 };
+	json_t *json;
+
+	settings_write(api->settings, &out);
+	json = out.failed ? NULL : json_loadb(out.text, out.len, 0, NULL);
+	return json ? json : json_object();
+}
+
 static void status(void *ctx, struct http_exchange *exchange)
 {
 	const struct api *api = ctx;
@@ -165,11 +176,12 @@ static void status(void *ctx, struct http_exchange *exchange)
 		lost += a->lost;
 	reconcile_each(api->state->reconcile, add_foreign, &foreign);
 	http_answer(exchange, 200,
-		json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "version", BRASS_VERSION, "uptime",
+		json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "version", BRASS_VERSION, "uptime",
 			clock_format_duration((clock_now_ms() - api->started_ms) / 1000 * 1000, uptime), "services",
 			(json_int_t)HASH_COUNT(model->services), "backends", backends, "agents",
 			(json_int_t)HASH_COUNT(model->agents), "agents_lost", lost, "kernel_messages",
-			(json_int_t)reconcile_messages(api->state->reconcile), "foreign_services", foreign.list));
+			(json_int_t)reconcile_messages(api->state->reconcile), "foreign_services", foreign.list, "ipvs",
+			ipvs_status(api)));
 }
 
 const struct http_route api_routes[] = {
@@ -188,6 +200,8 @@ const struct http_route api_routes[] = {
 	{ "DELETE", "/agent/*", api_agent_delete, false },
 	{ "GET", "/config", api_config_get, false },
 	{ "PUT", "/config", api_config_put, true },
+	{ "GET", "/sync", api_sync_get, false },
+	{ "PUT", "/sync", api_sync_put, false },
 	{ "GET", "/metrics", api_metrics, false },
 	{ "GET", "/status", status, false },
 	{ "GET", "/healthz", healthz, false },

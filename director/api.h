@@ -4,13 +4,18 @@
 #define BRASS_DIRECTOR_API_H
 
 #include "director/http_server.h"
+#include "director/settings.h"
 #include "director/state.h"
+#include "director/sync.h"
 
 // Connections and counters in answers are at most this old.
 #define API_STATS_AGE_MS 100
 
 struct api {
 	struct state *state;
+	struct settings *settings;
+	struct sync *sync;
+	bool sync_declared; // in the configuration file: not to be changed here
 	uv_loop_t *loop;
 	msec_t started_ms; // monotonic
 };
@@ -55,6 +60,8 @@ void api_backend_patch(void *ctx, struct http_exchange *exchange);
 void api_backend_delete(void *ctx, struct http_exchange *exchange);
 void api_config_get(void *ctx, struct http_exchange *exchange);
 void api_config_put(void *ctx, struct http_exchange *exchange);
+void api_sync_get(void *ctx, struct http_exchange *exchange);
+void api_sync_put(void *ctx, struct http_exchange *exchange);
 void api_metrics(void *ctx, struct http_exchange *exchange);
 void api_agent_list(void *ctx, struct http_exchange *exchange);
 void api_agent_get(void *ctx, struct http_exchange *exchange);

@@ -69,6 +69,10 @@ static const struct field rows[] = {
 		.help = "remove virtual services that others made, instead of leaving them alone" },
 	{ "flush_on_exit", FIELD_BOOL, ROW(flush_on_exit), .def = "false",
 		.help = "take services and VIPs out of the kernel on a clean stop" },
+	{ "ipvs", FIELD_OBJECT, ROW(ipvs), .sub = &settings_fields,
+		.help = "settings of the kernel's IPVS, and timeouts; those that are not given are left as they are" },
+	{ "sync", FIELD_OBJECT, ROW(sync), .sub = &sync_fields,
+		.help = "sync daemons, master and backup; when it is given, PUT /sync is refused" },
 	{ "log_level", FIELD_CHOICE, ROW(log_level), .choices = options_log_levels, .def = "\"info\"",
 		.help = "least urgent lines that are logged" },
 };
@@ -83,7 +87,7 @@ const struct field_table config_fields = {
 
 static int check(void *obj, struct err *err)
 {
-	const struct config *config = obj;
+	struct config *config = obj;
 
 	for (size_t i = 0; i < config->listen.count && !config->insecure; i++) {
 		char text[INET_ENDPOINT_MAX];
@@ -97,7 +101,11 @@ static int check(void *obj, struct err *err)
 	}
 	if (strlen(config->store) == 0)
 		return err_set(err, -EINVAL, "store", "found nothing, allowed is the path of a file");
-	return 0;
+	int rc = sync_check(&config->sync, err);
+
+	if (rc)
+		err_prefix(err, "sync");
+	return rc;
 }
 
 int config_read(const char *path, const json_t *options, struct config *ret, char message[CONFILE_MESSAGE_MAX])

@@ -3,6 +3,8 @@
 #ifndef BRASS_DIRECTOR_CONFIG_H
 #define BRASS_DIRECTOR_CONFIG_H
 
+#include "director/settings.h"
+#include "director/sync.h"
 #include "shared/clock.h"
 #include "shared/confile.h"
 #include "shared/err.h"
@@ -30,6 +32,8 @@ struct config {
 	bool take_all;
 	bool flush_on_exit;
 	int log_level;
+	struct settings_wanted ipvs;
+	struct sync_wanted sync; // declared when its bit is set
 };
 
 extern const struct field_table config_fields;

@@ -4,8 +4,10 @@
 
 #include "director/api.h"
 #include "director/http_server.h"
+#include "director/ipvs_control.h"
+#include "director/settings.h"
 #include "director/state.h"
-#include "director/sysctl.h"
+#include "director/sync.h"
 #include "shared/log.h"
 #include "shared/options.h"
 #include "shared/util.h"
@@ -22,6 +24,9 @@ struct director {
 	uv_loop_t loop;
 	struct store *store;
 	struct ipvs *ipvs;
+	struct ipvs_control *control;
+	struct settings *settings;
+	struct sync *sync;
 	struct reconcile *reconcile;
 	struct vip *vip;
 	struct health *health;
@@ -85,8 +90,10 @@ static void on_resync(uv_timer_t *timer)
 		d->repairs += changes;
 	if (done && d->repairs)
 		log_warning("resync: the kernel differed from what it should be: %d changes made", d->repairs);
-	if (done)
+	if (done) {
 		d->repairs = 0;
+		settings_verify(d->settings);
+	}
 	uv_timer_start(timer, on_resync, done ? (uint64_t)d->config->resync_ms : 1, 0);
 }
 
@@ -160,9 +167,18 @@ static int open_kernel(struct director *d, struct err *err)
 		rc = reconcile_new(d->ipvs, &d->reconcile, err);
 	if (!rc)
 		rc = reconcile_observe(d->reconcile, err); // may we at all?
+	if (!rc)
+		rc = ipvs_control_open(&d->control, err);
+	if (!rc)
+		rc = settings_new(&d->config->ipvs, d->control, &d->settings, err);
 	if (rc == -EPERM)
 		err_set(err, rc, NULL, "no permission to use IPVS: run as root, or with CAP_NET_ADMIN and CAP_NET_RAW");
 	return rc;
+}
+
+static bool is_sync_declared(const struct config *config)
+{
+	return field_is_set(&config_fields, config, "sync");
 }
 
 static int open_api(struct director *d, struct err *err)
@@ -179,14 +195,36 @@ static int open_api(struct director *d, struct err *err)
 		.end_of_turn = api_end_of_turn,
 	};
 
-	d->api = (struct api) { .state = &d->state, .loop = &d->loop, .started_ms = clock_now_ms() };
+	d->api = (struct api) {
+		.state = &d->state,
+		.settings = d->settings,
+		.sync_declared = is_sync_declared(d->config),
+		.loop = &d->loop,
+		.started_ms = clock_now_ms(),
+	};
 	return http_server_new(&d->loop, &options, &d->http, err);
+}
+
+// Settings come before services and daemons: some count for what is made from then on only.
+static int load_settings(struct director *d, struct sync_wanted *ret_sync, struct err *err)
+{
+	const bool declared = is_sync_declared(d->config);
+	int rc = state_kept_sync(&d->state, ret_sync, err);
+
+	if (rc)
+		return rc;
+	if (declared && ret_sync->set)
+		log_warning("sync: as the configuration file says; what PUT /sync asked for does not count meanwhile");
+	if (declared)
+		*ret_sync = d->config->sync;
+	settings_with_sync(d->settings, ret_sync->set);
+	rc = settings_apply(d->settings, err);
+	return rc == -EACCES || rc == -EROFS ? -EPERM : rc;
 }
 
 static int load_state(struct director *d, struct err *err)
 {
-	if (sysctl_tune_ipvs(err))
-		log_warning("%s: connections may hang when a backend goes", err->text);
+	struct sync_wanted sync;
 	int rc = vip_new(&d->loop, d->config->vip_device, &d->vip, err);
 
 	if (!rc)
@@ -210,7 +248,15 @@ static int load_state(struct director *d, struct err *err)
 		.drain_due = drain_due,
 		.ctx = d,
 	};
-	rc = state_load(&d->state, err);
+	rc = load_settings(d, &sync, err);
+	if (!rc)
+		rc = state_load(&d->state, err);
+	if (!rc)
+		rc = sync_new(&d->loop, d->control, &d->sync, err);
+	d->api.sync = d->sync;
+	// without a word about it daemons are none of our business
+	if (!rc && (sync.set || is_sync_declared(d->config)))
+		sync_start(d->sync, &sync);
 	if (!rc && lease_next(&d->state.model) >= 0)
 		lease_due(d, lease_next(&d->state.model));
 	if (!rc && d->state.model.drains)
@@ -243,12 +289,17 @@ static void stop(struct director *d)
 {
 	api_close(&d->api);
 	http_server_free(d->http);
+	if (d->config->flush_on_exit && d->sync)
+		sync_stop(d->sync);
 	if (d->config->flush_on_exit && d->state.reconcile)
 		state_flush_kernel(&d->state);
 	state_clear(&d->state);
 	health_free(d->health);
 	path_free(d->path);
 	vip_free(d->vip);
+	sync_free(d->sync);
+	settings_free(d->settings);
+	ipvs_control_free(d->control);
 	reconcile_free(d->reconcile);
 	ipvs_free(d->ipvs);
 	store_free(d->store);
@@ -275,7 +326,7 @@ int director_run(const struct config *config)
 	if (!rc) {
 		rc = open_kernel(&d, &err);
 		if (rc)
-			code = give_up(rc, &err, rc == -ENOENT ? EXIT_KERNEL : EXIT_FAILED);
+			code = give_up(rc, &err, rc == -ENOENT || rc == -EOPNOTSUPP ? EXIT_KERNEL : EXIT_FAILED);
 	}
 	if (!rc) {
 		rc = open_api(&d, &err);

@@ -37,8 +37,9 @@ static void help_fields(void)
 	static const struct {
 		const char *title;
 		const struct field_table *table;
-	} tables[] = { { "Configuration file", &config_fields }, { "Service", &service_fields },
-		{ "Backend", &backend_fields }, { "Pulse", &check_fields },
+	} tables[] = { { "Configuration file", &config_fields }, { "ipvs", &settings_fields },
+		{ "ipvs.timeouts", &settings_timeout_fields }, { "sync.master, sync.backup", &sync_role_fields },
+		{ "Service", &service_fields }, { "Backend", &backend_fields }, { "Pulse", &check_fields },
 		{ "Backend of an agent", &protocol_backend_fields } };
 
 	for (size_t i = 0; i < ARRAY_SIZE(tables); i++) {

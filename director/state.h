@@ -21,6 +21,7 @@
 #include "director/path.h"
 #include "director/reconcile.h"
 #include "director/store.h"
+#include "director/sync.h"
 #include "director/vip.h"
 
 struct stale_row;
@@ -131,6 +132,13 @@ struct state_document {
 // Replaces all services and backends that agents did not make and that are not on their way out. Validated as a whole:
 // -EINVAL when there was a mistake, and nothing was changed. Otherwise staged, as a minimal difference.
 int state_put_document(struct state *state, const struct state_document *document, struct err *err);
+
+// --- sync daemons: state_sync.c ---
+
+// Keeps what was asked for, as a part of the turn; text NULL: nothing any more. 0 or -EIO.
+int state_keep_sync(struct state *state, const char *text, struct err *err);
+// What was kept last; none: nothing is wanted. 0 or -errno.
+int state_kept_sync(struct state *state, struct sync_wanted *ret, struct err *err);
 
 // --- agents: state_agent.c ---
 

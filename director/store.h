@@ -31,6 +31,7 @@ enum store_kind {
 	STORE_DOWN,    // the reason for each backend that its pulse has taken out: a restart must not put it back in
 	STORE_DRAIN,   // wall-clock time (ms) at which a backend that is leaving goes at the latest
 	STORE_LEAVING, // a service that was moved elsewhere and goes with its last backend
+	STORE_SYNC,    // the sync daemons that were asked for
 };
 
 // A turn: changes of rows, in a transaction that the first of them begins. store_end commits it. Until then, or until
