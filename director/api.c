@@ -64,6 +64,12 @@ json_t *api_body(struct http_exchange *exchange)
 	return NULL;
 }
 
+// What nobody asked for is never taken back: it does not share a turn with requests.
+void api_begin_turn(void *ctx)
+{
+	state_settle_facts(((struct api *)ctx)->state);
+}
+
 bool api_must_wait(void *ctx)
 {
 	return ((const struct api *)ctx)->state->staged;

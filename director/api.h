@@ -23,6 +23,7 @@ struct api {
 // The end of a turn: settles what was staged and answers everybody who waits for it. When it is refused and there were
 // several, each is tried again alone, so that each hears of its own mistake only.
 void api_end_of_turn(void *ctx, struct http_exchange *const *deferred, size_t count);
+void api_begin_turn(void *ctx);
 bool api_must_wait(void *ctx);
 
 // The route table; its handlers' ctx is the struct api.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "director/config.h"
 
+#include "director/state.h"
 #include "shared/confile.h"
 #include "shared/log.h"
 #include "shared/options.h"
@@ -47,6 +48,16 @@ static bool print_listen(const void *member, struct out *out)
 	return true;
 }
 
+static int parse_services(const json_t *json, void *member, struct err *err)
+{
+	if (!json_is_object(json))
+		return err_set(err, -EINVAL, NULL, "found %s, allowed is an object of services by name",
+			field_json_kind(json));
+	json_decref(*(json_t **)member);
+	*(json_t **)member = json_deep_copy(json);
+	return *(json_t **)member ? 0 : err_set(err, -ENOMEM, NULL, "out of memory");
+}
+
 #define ROW(member) .offset = offsetof(struct config, member), .size = sizeof(((struct config *)NULL)->member)
 
 static const struct field rows[] = {
@@ -69,6 +80,9 @@ static const struct field rows[] = {
 		.help = "remove virtual services that others made, instead of leaving them alone" },
 	{ "flush_on_exit", FIELD_BOOL, ROW(flush_on_exit), .def = "false",
 		.help = "take services and VIPs out of the kernel on a clean stop" },
+	{ "services", FIELD_CUSTOM, ROW(services), .parse = parse_services,
+		.help = "all services and their backends, as in PUT /config; they replace what was there at each "
+			"start" },
 	{ "ipvs", FIELD_OBJECT, ROW(ipvs), .sub = &settings_fields,
 		.help = "settings of the kernel's IPVS, and timeouts; those that are not given are left as they are" },
 	{ "sync", FIELD_OBJECT, ROW(sync), .sub = &sync_fields,
@@ -84,6 +98,34 @@ const struct field_table config_fields = {
 	.size = sizeof(struct config),
 	.set_offset = offsetof(struct config, set),
 };
+
+static void first_mistake(void *ctx, const struct err *mistake)
+{
+	struct err *err = ctx;
+
+	if (!*err->text)
+		*err = *mistake;
+}
+
+// As far as it can be told without what agents have registered.
+static int check_services(const struct config *config, struct err *err)
+{
+	struct state nothing = { 0 };
+	struct err mistake = { 0 };
+	json_t *services = json_deep_copy(config->services); // it is taken apart
+	const struct state_document document = {
+		.services = services,
+		.dry_run = true,
+		.mistake = first_mistake,
+		.ctx = &mistake,
+	};
+	int rc = services ? state_put_document(&nothing, &document, err) : -ENOMEM;
+
+	json_decref(services);
+	if (rc && *mistake.text && err)
+		*err = mistake;
+	return rc;
+}
 
 static int check(void *obj, struct err *err)
 {
@@ -105,7 +147,13 @@ static int check(void *obj, struct err *err)
 
 	if (rc)
 		err_prefix(err, "sync");
-	return rc;
+	return !rc && config->services ? check_services(config, err) : rc;
+}
+
+void config_clear(struct config *config)
+{
+	json_decref(config->services);
+	config->services = NULL;
 }
 
 int config_read(const char *path, const json_t *options, struct config *ret, char message[CONFILE_MESSAGE_MAX])

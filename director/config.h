@@ -31,6 +31,7 @@ struct config {
 	uint32_t body_max, config_max;
 	bool take_all;
 	bool flush_on_exit;
+	json_t *services; // the state that is declared in the file, owned; NULL: none is
 	int log_level;
 	struct settings_wanted ipvs;
 	struct sync_wanted sync; // declared when its bit is set
@@ -38,8 +39,10 @@ struct config {
 
 extern const struct field_table config_fields;
 
+void config_clear(struct config *config);
+
 // Reads path (NULL: no file) with the options laid over it. On a mistake message is one line
-// that names file, line and field. Returns 0 or -errno.
+// that names file, line and field, and ret is to be cleared all the same. Returns 0 or -errno.
 int config_read(const char *path, const json_t *options, struct config *ret, char message[CONFILE_MESSAGE_MAX]);
 
 #endif

@@ -20,7 +20,9 @@
 #define DRAIN_TICK_MS 1000
 
 struct director {
-	const struct config *config;
+	struct config *config;
+	const char *file; // the configuration's; NULL: none
+	const json_t *options;
 	uv_loop_t loop;
 	struct store *store;
 	struct ipvs *ipvs;
@@ -34,7 +36,7 @@ struct director {
 	struct state state;
 	struct api api;
 	struct http_server *http;
-	uv_signal_t terminate, interrupt;
+	uv_signal_t terminate, interrupt, hangup;
 	uv_timer_t lease, resync, drain;
 	uv_prepare_t turn;
 	msec_t lease_due_ms; // when the lease timer fires, -1: it is not set
@@ -113,6 +115,91 @@ static void drain_due(void *ctx)
 		uv_timer_start(&d->drain, on_drain, DRAIN_TICK_MS, DRAIN_TICK_MS);
 }
 
+static bool is_sync_declared(const struct config *config)
+{
+	return field_is_set(&config_fields, config, "sync");
+}
+
+static void say_mistake(void *ctx, const struct err *err)
+{
+	char line[ERR_LINE_MAX];
+
+	(void)ctx;
+	log_error("services in the configuration file: %s", err_line(err, line, sizeof(line)));
+}
+
+// What the file declares replaces what was there.
+static int declare_services(struct director *d, const struct config *config, struct err *err)
+{
+	json_t *services = config->services ? json_deep_copy(config->services) : NULL; // it is taken apart
+	const struct state_document document = { .services = services, .mistake = say_mistake };
+	int rc = 0;
+
+	if (config->services)
+		rc = services ? state_put_document(&d->state, &document, err)
+			      : err_set(err, -ENOMEM, NULL, "out of memory");
+	json_decref(services);
+	return rc ? rc : state_settle(&d->state, err);
+}
+
+// What differs and cannot be changed while running.
+static void name_fixed(const struct config *old, const struct config *next)
+{
+	static const char *const fixed[] = { "listen", "insecure", "store", "vip_device", "body_max", "config_max" };
+	char names[512];
+
+	field_diff(&config_fields, old, next, names, sizeof(names));
+	char *rest = names, *name;
+	while ((name = strsep(&rest, ", ")))
+		for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
+			if (strcmp(name, fixed[i]) == 0)
+				log_warning("%s: has changed in the file; it takes effect with the next start", name);
+}
+
+static int reload_settings(struct director *d, struct config *next, struct err *err)
+{
+	struct settings *settings = NULL;
+	int rc = settings_new(&next->ipvs, d->control, &settings, err);
+
+	if (rc)
+		return rc;
+	if (is_sync_declared(next))
+		sync_start(d->sync, &next->sync);
+	settings_with_sync(settings, sync_is_wanted(d->sync));
+	settings_free(d->settings);
+	d->settings = d->api.settings = settings;
+	d->api.sync_declared = is_sync_declared(next);
+	return settings_apply(settings, err);
+}
+
+static void on_hangup(uv_signal_t *handle, int signal)
+{
+	struct director *d = handle->data;
+	struct config *next = calloc(1, sizeof(*next));
+	char message[CONFILE_MESSAGE_MAX] = "out of memory";
+	struct err err = { 0 };
+
+	(void)signal;
+	if (!next || config_read(d->file, d->options, next, message)) {
+		log_error("reload: %s; all stays as it was", message);
+		if (next)
+			config_clear(next);
+		free(next);
+		return;
+	}
+	if (declare_services(d, next, &err) || reload_settings(d, next, &err))
+		log_error("reload: %s; the rest is taken over", err.text);
+	name_fixed(d->config, next);
+	log_set_level((enum log_level)next->log_level);
+	d->state.reap_after_ms = next->reap_ms;
+	d->state.take_all = next->take_all;
+	config_clear(d->config);
+	free(d->config);
+	d->config = next;
+	uv_timer_start(&d->resync, on_resync, 1, 0); // its interval, too, may be another
+	log_info("reload: %s: read again", d->file ? d->file : "options");
+}
+
 // Before the loop sleeps: what timers and checks have brought since, in one commit and one batch.
 static void on_turn(uv_prepare_t *prepare)
 {
@@ -176,11 +263,6 @@ static int open_kernel(struct director *d, struct err *err)
 	return rc;
 }
 
-static bool is_sync_declared(const struct config *config)
-{
-	return field_is_set(&config_fields, config, "sync");
-}
-
 static int open_api(struct director *d, struct err *err)
 {
 	const struct http_server_options options = {
@@ -191,6 +273,7 @@ static int open_api(struct director *d, struct err *err)
 		.route_count = api_route_count,
 		.ctx = &d->api,
 		.large_body_max = d->config->config_max,
+		.begin_turn = api_begin_turn,
 		.must_wait = api_must_wait,
 		.end_of_turn = api_end_of_turn,
 	};
@@ -257,6 +340,8 @@ static int load_state(struct director *d, struct err *err)
 	// without a word about it daemons are none of our business
 	if (!rc && (sync.set || is_sync_declared(d->config)))
 		sync_start(d->sync, &sync);
+	if (!rc)
+		rc = declare_services(d, d->config, err);
 	if (!rc && lease_next(&d->state.model) >= 0)
 		lease_due(d, lease_next(&d->state.model));
 	if (!rc && d->state.model.drains)
@@ -270,6 +355,7 @@ static void start_timers(struct director *d)
 	uv_prepare_start(&d->turn, on_turn);
 	uv_signal_start(&d->terminate, on_stop_signal, SIGTERM);
 	uv_signal_start(&d->interrupt, on_stop_signal, SIGINT);
+	uv_signal_start(&d->hangup, on_hangup, SIGHUP);
 }
 
 static void init_handles(struct director *d)
@@ -281,7 +367,9 @@ static void init_handles(struct director *d)
 	uv_prepare_init(&d->loop, &d->turn);
 	uv_signal_init(&d->loop, &d->terminate);
 	uv_signal_init(&d->loop, &d->interrupt);
-	d->lease.data = d->resync.data = d->drain.data = d->turn.data = d->terminate.data = d->interrupt.data = d;
+	uv_signal_init(&d->loop, &d->hangup);
+	d->lease.data = d->resync.data = d->drain.data = d->turn.data = d->terminate.data = d->interrupt.data =
+		d->hangup.data = d;
 	d->lease_due_ms = -1;
 }
 
@@ -304,16 +392,32 @@ static void stop(struct director *d)
 	ipvs_free(d->ipvs);
 	store_free(d->store);
 	uv_handle_t *const own[] = { (uv_handle_t *)&d->lease, (uv_handle_t *)&d->resync, (uv_handle_t *)&d->drain,
-		(uv_handle_t *)&d->turn, (uv_handle_t *)&d->terminate, (uv_handle_t *)&d->interrupt };
+		(uv_handle_t *)&d->turn, (uv_handle_t *)&d->terminate, (uv_handle_t *)&d->interrupt,
+		(uv_handle_t *)&d->hangup };
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
 		uv_close(own[i], NULL);
 	uv_run(&d->loop, UV_RUN_DEFAULT); // until every handle is closed
 	uv_loop_close(&d->loop);
 }
 
-int director_run(const struct config *config)
+int director_recover(const struct config *config)
 {
-	struct director d = { .config = config };
+	char kept[sizeof(config->store) + 16];
+	struct err err = { 0 };
+	size_t saved = 0, lost = 0;
+
+	if (store_recover(config->store, state_accepts_row, NULL, kept, sizeof(kept), &saved, &lost, &err)) {
+		log_error("%s", err.text);
+		return EXIT_STORE;
+	}
+	log_info("%s: made anew with %zu rows; %zu that were found cannot be used; the old file is %s", config->store,
+		saved, lost, kept);
+	return EXIT_FINE;
+}
+
+int director_run(struct config *config, const char *path, const json_t *options)
+{
+	struct director d = { .config = config, .file = path, .options = options };
 	struct err err = { 0 };
 	int code = EXIT_FINE;
 
@@ -347,5 +451,7 @@ int director_run(const struct config *config)
 		uv_run(&d.loop, UV_RUN_DEFAULT);
 	}
 	stop(&d);
+	config_clear(d.config);
+	free(d.config);
 	return code;
 }

@@ -97,6 +97,9 @@ static void end_turn(struct http_server *server)
 
 static void run(struct listener *listener)
 {
+	const struct http_server_options *options = &listener->server->options;
+
+	options->begin_turn(options->ctx);
 	MHD_run(listener->mhd);
 	// a deferred request stays ready: MHD asks for its answer in the next run
 	while (listener->server->deferred) {

@@ -60,6 +60,8 @@ struct http_server_options {
 	const struct http_route *routes;
 	size_t route_count;
 	void *ctx; // for handlers
+	// before requests are looked at
+	void (*begin_turn)(void *ctx);
 	// may a GET be answered now, or must it wait for the end of the turn, since there are changes that may yet be
 	// taken back?
 	bool (*must_wait)(void *ctx);

@@ -19,6 +19,7 @@ static const struct option_row rows[] = {
 	{ "flush-on-exit", 'f', NULL, "flush_on_exit", "take services and VIPs out of the kernel on a clean stop" },
 	{ "take-all", 0, NULL, "take_all", "remove virtual services that others made" },
 	{ "log-level", 0, "LEVEL", "log_level", "error, warning, info or debug" },
+	{ "store-recover", 0, NULL, NULL, "save what can be read of a damaged store, then exit" },
 	{ "help-fields", 0, NULL, NULL, "print the fields of configuration, services and backends" },
 	{ "version", 0, NULL, NULL, "print the version" },
 	{ "help", 'h', NULL, NULL, "print this" },
@@ -51,8 +52,8 @@ static void help_fields(void)
 int main(int argc, char **argv)
 {
 	json_t *fields = NULL, *given = NULL;
-	char message[CONFILE_MESSAGE_MAX];
-	struct config config;
+	char message[CONFILE_MESSAGE_MAX] = "out of memory";
+	struct config *config = calloc(1, sizeof(*config));
 	struct err err = { 0 };
 	int first = 0, code = EXIT_FINE;
 
@@ -61,6 +62,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "brass-director: %s\n", err.text);
 		json_decref(fields);
 		json_decref(given);
+		free(config);
 		return EXIT_USAGE;
 	}
 	const char *path = json_string_value(json_object_get(given, "config"));
@@ -71,15 +73,21 @@ int main(int argc, char **argv)
 		printf("brass-director %s\n", BRASS_VERSION);
 	} else if (json_object_get(given, "help-fields")) {
 		help_fields();
-	} else if (config_read(path, fields, &config, message)) {
+	} else if (!config || config_read(path, fields, config, message)) {
 		fprintf(stderr, "brass-director: %s\n", message);
 		code = EXIT_USAGE;
 	} else if (json_object_get(given, "check")) {
 		printf("%s: fine\n", path ? path : "options");
 	} else {
-		log_set_level((enum log_level)config.log_level);
-		code = director_run(&config);
+		log_set_level((enum log_level)config->log_level);
+		if (json_object_get(given, "store-recover"))
+			code = director_recover(config);
+		else
+			code = director_run(STEAL(config), path, fields);
 	}
+	if (config)
+		config_clear(config);
+	free(config);
 	json_decref(fields);
 	json_decref(given);
 	return code;

@@ -71,6 +71,8 @@ void state_settle_facts(struct state *state);
 // are written. What the store says is ours but is no longer wanted is removed. Objects that the kernel refuses are
 // logged and kept.
 int state_load(struct state *state, struct err *err);
+// Would state_load take this row? For store_recover; what only other rows can tell is not looked at.
+bool state_accepts_row(void *ctx, enum store_kind kind, const char *owner, const char *name, const char *text);
 // Looks at the kernel again and repairs what differs, in slices, so that nobody waits: the first call of a verification
 // reads the list of services, each call some of them. Returns the number of messages that it took, or -errno;
 // *ret_done says that all were seen.

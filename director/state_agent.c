@@ -158,6 +158,16 @@ static int parse_agent(const char *text, struct protocol_report *ret, bool *ret_
 	return rc;
 }
 
+bool state_agent_row_ok(const char *text)
+{
+	struct protocol_report report = { 0 };
+	bool lost;
+	int rc = parse_agent(text, &report, &lost, NULL);
+
+	protocol_report_clear(&report);
+	return rc == 0;
+}
+
 static bool same_report(const struct protocol_report *a, const struct protocol_report *b)
 {
 	json_t *left = protocol_report_to_json(a), *right = protocol_report_to_json(b);

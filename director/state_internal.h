@@ -49,6 +49,8 @@ void state_untouch_agent(struct state *state, struct agent *agent);
 // An agent's row into the model, or out of it (text NULL). 0 or -errno.
 int state_restore_agent(struct state *state, const char *node, const char *text, struct err *err);
 
+bool state_agent_row_ok(const char *text);
+
 // Any row into the model, or out of it (text NULL): taking a turn back is loading the rows of before. -- state_load.c
 void state_restore_row(void *state, enum store_kind kind, const char *owner, const char *name, const char *text);
 

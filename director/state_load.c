@@ -151,6 +151,34 @@ static int load_row(void *ctx, const char *owner, const char *name, const char *
 	return rc;
 }
 
+bool state_accepts_row(void *ctx, enum store_kind kind, const char *owner, const char *name, const char *text)
+{
+	struct service_options service;
+	struct backend_options backend;
+
+	(void)ctx, (void)owner;
+	if (kind > STORE_SYNC ||
+		((kind == STORE_SERVICE || kind == STORE_BACKEND) && !field_name_ok(name, MODEL_NAME_MAX)))
+		return false;
+	switch (kind) {
+	case STORE_SERVICE:
+		return parse_row(&service_fields, text, &service, NULL) == 0 &&
+			model_check_service(&service, NULL) == 0;
+	case STORE_BACKEND:
+		return parse_row(&backend_fields, text, &backend, NULL) == 0;
+	case STORE_AGENT:
+		return state_agent_row_ok(text);
+	case STORE_OWNED_SERVICE:
+	case STORE_OWNED_ADDRESS:
+	case STORE_DOWN:
+	case STORE_DRAIN:
+	case STORE_LEAVING:
+	case STORE_SYNC:
+		break;
+	}
+	return true;
+}
+
 // --- what the store says is ours ---
 
 struct owned {

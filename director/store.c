@@ -78,6 +78,9 @@ static int refuse(const struct store *store, int code, struct err *err)
 
 	if ((code & 0xff) == SQLITE_BUSY)
 		why = "another process is using it";
+	if (error_of(code) == -EINVAL)
+		return err_set(
+			err, -EINVAL, "store", "%s: %s; --store-recover saves what can be read", store->path, why);
 	return err_set(err, error_of(code), "store", "%s: %s", store->path, why);
 }
 
@@ -128,15 +131,18 @@ static int prepare_file(struct store *store, struct err *err)
 	if (rc)
 		return rc;
 	if (strcmp(word, "ok") != 0)
-		return err_set(err, -EINVAL, "store", "%s: damaged: %s", store->path, word);
+		return err_set(err, -EINVAL, "store", "%s: damaged: %s; --store-recover saves what can be read",
+			store->path, word);
 	rc = one_word(store, "PRAGMA user_version", word, sizeof(word), err);
 	if (rc)
 		return rc;
 	int version = atoi(word);
 	if (version > SCHEMA_VERSION)
 		return err_set(err, -EINVAL, "store",
-			"%s: written by a newer brass-director (schema %d, this one knows %d)", store->path, version,
-			SCHEMA_VERSION);
+			"%s: written by a newer brass-director (schema %d, this one knows %d); --store-recover saves "
+			"what "
+			"this one understands",
+			store->path, version, SCHEMA_VERSION);
 	// one director a file: a second is refused, and no lock is taken and given back at each commit
 	rc = one_word(store, "PRAGMA locking_mode = EXCLUSIVE", word, sizeof(word), err);
 	if (!rc)
@@ -177,19 +183,20 @@ int store_open(const char *path, struct store **ret, struct err *err)
 	return 0;
 }
 
+static void free_befores(struct before *befores, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		free(befores[i].owner);
+		free(befores[i].name);
+		free(befores[i].text);
+	}
+	free(befores);
+}
+
 static void forget_befores(struct store *store)
 {
-	for (size_t i = 0; i < store->count; i++) {
-		free(store->befores[i].owner);
-		free(store->befores[i].name);
-		free(store->befores[i].text);
-	}
-	store->count = 0;
-	if (store->room > 1024) { // a large document came by
-		free(store->befores);
-		store->befores = NULL;
-		store->room = 0;
-	}
+	free_befores(STEAL(store->befores), store->count);
+	store->count = store->room = 0;
 }
 
 void store_free(struct store *store)
@@ -200,7 +207,6 @@ void store_free(struct store *store)
 		sqlite3_finalize(store->statements[i]);
 	sqlite3_close(store->db);
 	forget_befores(store);
-	free(store->befores);
 	free(store);
 }
 
@@ -404,15 +410,19 @@ static void tell_undone(const struct before **rows, size_t count, store_undone_f
 int store_undo(struct store *store, store_undone_fn each, void *ctx, struct err *err)
 {
 	const bool committed = !store->open && store->count;
-	_cleanup_free_ const struct before **rows = calloc(store->count + 1, sizeof(*rows));
+	const size_t all = store->count;
+	_cleanup_free_ const struct before **rows = calloc(all + 1, sizeof(*rows));
 	size_t count = 0;
 
 	if (!rows)
 		return err_set(err, -ENOMEM, "store", "out of memory");
-	for (size_t i = 0; i < store->count; i++)
-		rows[i] = &store->befores[i];
-	sort_items(rows, store->count, sizeof(*rows), by_row);
-	for (size_t i = 0; i < store->count; i++)
+	// whoever is told may begin the next turn
+	struct before *befores = STEAL(store->befores);
+	store->count = store->room = 0;
+	for (size_t i = 0; i < all; i++)
+		rows[i] = &befores[i];
+	sort_items(rows, all, sizeof(*rows), by_row);
+	for (size_t i = 0; i < all; i++)
 		if (!count || !same_row(rows[count - 1], rows[i]))
 			rows[count++] = rows[i];
 	int rc = committed ? run(store, BEGIN, err) : 0;
@@ -429,11 +439,36 @@ int store_undo(struct store *store, store_undone_fn each, void *ctx, struct err 
 	if (rc)
 		rollback(store);
 	tell_undone(rows, count, each, ctx);
-	forget_befores(store);
+	free_befores(befores, all);
 	return rc;
 }
 
 int store_each(struct store *store, enum store_kind kind, store_each_fn each, void *ctx, struct err *err)
 {
 	return each_row(store, bind(store, EACH, kind, NULL, NULL, NULL), each, ctx, err);
+}
+
+size_t store_count(struct store *store)
+{
+	char word[32] = "0";
+
+	one_word(store, "SELECT count(*) FROM item", word, sizeof(word), NULL);
+	return strtoul(word, NULL, 10);
+}
+
+int store_drop_orphans(struct store *store, size_t *count, struct err *err)
+{
+	char query[200];
+	int rc = begin(store, err);
+
+	if (rc)
+		return rc;
+	snprintf(query, sizeof(query),
+		"DELETE FROM item WHERE kind IN (%d, %d, %d) AND owner NOT IN (SELECT name FROM item WHERE kind = %d)",
+		STORE_BACKEND, STORE_DOWN, STORE_DRAIN, STORE_SERVICE);
+	int code = sqlite3_exec(store->db, query, NULL, NULL, NULL);
+	if (code != SQLITE_OK)
+		return refuse(store, code, err);
+	*count += (size_t)sqlite3_changes(store->db);
+	return 0;
 }

@@ -50,6 +50,18 @@ int store_delete(struct store *store, enum store_kind kind, const char *owner, c
 // All rows of one owner.
 int store_delete_all(struct store *store, enum store_kind kind, const char *owner, struct err *err);
 
+// Rows of all kinds.
+size_t store_count(struct store *store);
+// Part of a turn: deletes rows of backends whose service is not there, adding their number to *count. For recovery.
+int store_drop_orphans(struct store *store, size_t *count, struct err *err);
+
+// Saves what can be read of a file that store_open refuses: it is kept beside as PATH.damaged (or .damaged2, ...),
+// whose name goes to ret_kept, and its rows go into a new file, those that accept says are fine. ret_saved and ret_lost
+// count rows; how many could not even be found nobody knows. 0 or -errno; then the old file is where it was.
+int store_recover(const char *path,
+	bool (*accept)(void *ctx, enum store_kind kind, const char *owner, const char *name, const char *text),
+	void *ctx, char ret_kept[], size_t kept_size, size_t *ret_saved, size_t *ret_lost, struct err *err);
+
 // Calls each for every row of a kind, in order of owner and name; non-zero ends it and is returned.
 typedef int (*store_each_fn)(void *ctx, const char *owner, const char *name, const char *text, struct err *err);
 int store_each(struct store *store, enum store_kind kind, store_each_fn each, void *ctx, struct err *err);
