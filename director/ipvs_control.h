@@ -55,7 +55,7 @@ int ipvs_control_daemons(struct ipvs_control *control, struct ipvs_daemons *ret,
 // than their service's. Other errors are those of the daemon's socket.
 int ipvs_control_start(
 	struct ipvs_control *control, enum ipvs_role role, const struct ipvs_daemon *daemon, struct err *err);
-// -ESRCH: none runs.
+// -ESRCH: none runs. One that has only just been started may be stopped before its thread ran at all.
 int ipvs_control_stop(struct ipvs_control *control, enum ipvs_role role, struct err *err);
 
 #endif

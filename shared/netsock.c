@@ -135,8 +135,11 @@ int netsock_get(struct netsock *ns, struct nl_msg *msg, int (*each)(struct nlmsg
 	number(ns, hdr, NLM_F_ACK);
 	int rc = send_buffer(ns, hdr, hdr->nlmsg_len);
 	while (!rc) {
-		int left = receive(ns, 0);
+		int left = receive(ns, MSG_DONTWAIT);
 
+		// the answer is there when sendto(2) returns, but for a handler that ends with EINTR: it gets none
+		if (left == -EAGAIN)
+			left = -EINTR;
 		if (left < 0) {
 			rc = left;
 			break;

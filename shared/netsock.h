@@ -26,8 +26,8 @@ DEFINE_CLEANUP(struct netsock *, netsock_free)
 // Looks up a generic netlink family by name. -ENOENT when the kernel has none (module not loaded).
 int netsock_genl_family(struct netsock *ns, const char *name, uint16_t *ret_id, struct err *err);
 
-// Sends one request and waits for its acknowledgement. Returns 0 or the kernel's -errno; err->text is the kernel's
-// words.
+// Sends one request and takes its acknowledgement. Returns 0 or the kernel's -errno; err->text is the kernel's
+// words. -EINTR: the kernel gave no answer (netlink_rcv_skb in net/netlink/af_netlink.c).
 int netsock_transact(struct netsock *ns, struct nl_msg *msg, struct err *err);
 
 // Sends one request, calls each for every message of the answer, and waits for the acknowledgement.
