@@ -292,7 +292,7 @@ static int open_api(struct director *d, struct err *err)
 static int load_settings(struct director *d, struct sync_wanted *ret_sync, struct err *err)
 {
 	const bool declared = is_sync_declared(d->config);
-	int rc = state_kept_sync(&d->state, ret_sync, err);
+	int rc = state_kept_sync(d->store, ret_sync, err);
 
 	if (rc)
 		return rc;
@@ -308,8 +308,10 @@ static int load_settings(struct director *d, struct sync_wanted *ret_sync, struc
 static int load_state(struct director *d, struct err *err)
 {
 	struct sync_wanted sync;
-	int rc = vip_new(&d->loop, d->config->vip_device, &d->vip, err);
+	int rc = load_settings(d, &sync, err);
 
+	if (!rc)
+		rc = vip_new(&d->loop, d->config->vip_device, &d->vip, err);
 	if (!rc)
 		rc = path_new(&d->loop, &d->path, err);
 	if (!rc)
@@ -331,9 +333,7 @@ static int load_state(struct director *d, struct err *err)
 		.drain_due = drain_due,
 		.ctx = d,
 	};
-	rc = load_settings(d, &sync, err);
-	if (!rc)
-		rc = state_load(&d->state, err);
+	rc = state_load(&d->state, err);
 	if (!rc)
 		rc = sync_new(&d->loop, d->control, &d->sync, err);
 	d->api.sync = d->sync;

@@ -134,7 +134,6 @@ static const struct field rows[] = {
 		"over, 3 also "
 		"while only its FIN was seen, the last that dr and ipip show"),
 	UINT(conntrack, 1, "1: connections are seen by netfilter's connection tracking, for rules that need it"),
-	UINT(debug_level, INT_MAX, "kernel messages; only in kernels that were built with IPVS debugging"),
 	UINT(drop_entry, 3, "connection entries are dropped at random: 0 never, 1 when memory is short, 3 always"),
 	UINT(drop_packet, 3, "packets are dropped: 0 never, 1 when memory is short, 3 always"),
 	UINT(expire_nodest_conn, 1, "1: connections of a server that was deleted end at once; 0: their packets vanish"),

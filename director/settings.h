@@ -2,7 +2,8 @@
 // The kernel's settings of IPVS in this network namespace: /proc/sys/net/ipv4/vs/* and the timeouts of connections.
 // Declared ones and a few defaults of ours are set at the start and kept; all others are left as they are. Floor 2.
 //
-// Source: net/netfilter/ipvs/ip_vs_ctl.c, Documentation/networking/ipvs-sysctl.rst. The kernel takes any number for
+// Source: net/netfilter/ipvs/ip_vs_ctl.c, Documentation/networking/ipvs-sysctl.rst. debug_level is not here: it is one
+// for all namespaces and can only be written in the first. The kernel takes any number for
 // most of them and reads them as yes or no; here only those that mean something are allowed. A setting is written only
 // when it differs, so that one that is right already may be read-only (in a container, say).
 #ifndef BRASS_DIRECTOR_SETTINGS_H
@@ -20,7 +21,7 @@
 // What may be declared; the bits of `set` say what was. Members are called as the kernel's files are.
 struct settings_wanted {
 	uint64_t set;
-	uint32_t am_droprate, amemthresh, backup_only, cache_bypass, conn_reuse_mode, conntrack, debug_level;
+	uint32_t am_droprate, amemthresh, backup_only, cache_bypass, conn_reuse_mode, conntrack;
 	uint32_t drop_entry, drop_packet, expire_nodest_conn, expire_quiescent_template, ignore_tunneled;
 	uint32_t nat_icmp_send, pmtu_disc, run_estimation, schedule_icmp, secure_tcp, sloppy_sctp, sloppy_tcp;
 	uint32_t snat_reroute, sync_persist_mode, sync_ports, sync_qlen_max, sync_retries, sync_sock_size;

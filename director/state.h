@@ -140,7 +140,7 @@ int state_put_document(struct state *state, const struct state_document *documen
 // Keeps what was asked for, as a part of the turn; text NULL: nothing any more. 0 or -EIO.
 int state_keep_sync(struct state *state, const char *text, struct err *err);
 // What was kept last; none: nothing is wanted. 0 or -errno.
-int state_kept_sync(struct state *state, struct sync_wanted *ret, struct err *err);
+int state_kept_sync(struct store *store, struct sync_wanted *ret, struct err *err);
 
 // --- agents: state_agent.c ---
 

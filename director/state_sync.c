@@ -25,10 +25,10 @@ static int read_row(void *ctx, const char *owner, const char *name, const char *
 	return rc;
 }
 
-int state_kept_sync(struct state *state, struct sync_wanted *ret, struct err *err)
+int state_kept_sync(struct store *store, struct sync_wanted *ret, struct err *err)
 {
 	struct sync_wanted wanted = { 0 };
-	int rc = store_each(state->store, STORE_SYNC, read_row, &wanted, err);
+	int rc = store_each(store, STORE_SYNC, read_row, &wanted, err);
 
 	if (!rc)
 		*ret = wanted;
