@@ -159,7 +159,8 @@ static const struct field rows[] = {
 	UINT(sync_sock_size, INT_MAX, "socket buffer of a sync daemon in bytes, 0: the system's default"),
 	{ "sync_threshold", FIELD_CUSTOM, MEMBER(settings_wanted, sync_threshold), .parse = parse_threshold,
 		.print = print_threshold,
-		.help = "[PACKETS, PERIOD]: the other directors hear of a connection at its packet number PACKETS (TCP: 2 or "
+		.help = "[PACKETS, PERIOD]: the other directors hear of a connection at its packet number PACKETS "
+			"(TCP: 2 or "
 			"more) and after every PERIOD more; PERIOD 0: once" },
 	UINT(sync_version, 1, "message format: 1, or 0 for kernels before 2.6.39"),
 	{ "timeouts", FIELD_OBJECT, MEMBER(settings_wanted, timeouts), .sub = &settings_timeout_fields,

@@ -14,6 +14,7 @@
 
 #define BUFFER_SIZE (64u << 10)
 #define RECEIVE_SPACE (4 << 20) // bytes of socket buffer asked for
+#define SEND_SPACE (256 << 10)  // libnl sets 32 KiB, and the kernel refuses a message that is larger than its buffer
 #define DUMP_ATTEMPTS 10
 
 struct netsock {
@@ -26,7 +27,7 @@ struct netsock {
 static int open_socket(int protocol, struct netsock **ret, struct err *err)
 {
 	_cleanup_(netsock_free_cleanup) struct netsock *ns = calloc(1, sizeof(*ns));
-	int one = 1, space = RECEIVE_SPACE;
+	int one = 1, space = RECEIVE_SPACE, send_space = SEND_SPACE;
 
 	if (!ns || !(ns->buffer = malloc(BUFFER_SIZE)) || !(ns->nl = nl_socket_alloc()))
 		return err_set(err, -ENOMEM, NULL, "out of memory");
@@ -40,9 +41,11 @@ static int open_socket(int protocol, struct netsock **ret, struct err *err)
 	setsockopt(ns->fd, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof(one));
 	// dumps are filtered by the kernel: one routing table instead of all
 	setsockopt(ns->fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &one, sizeof(one));
-	// FORCE needs CAP_NET_ADMIN, which we need anyway; without it the system's limit holds
+	// FORCE needs CAP_NET_ADMIN, which we need anyway; without it the system's limits hold
 	if (setsockopt(ns->fd, SOL_SOCKET, SO_RCVBUFFORCE, &space, sizeof(space)))
 		setsockopt(ns->fd, SOL_SOCKET, SO_RCVBUF, &space, sizeof(space));
+	if (setsockopt(ns->fd, SOL_SOCKET, SO_SNDBUFFORCE, &send_space, sizeof(send_space)))
+		setsockopt(ns->fd, SOL_SOCKET, SO_SNDBUF, &send_space, sizeof(send_space));
 	*ret = STEAL(ns);
 	return 0;
 }

@@ -12,6 +12,7 @@
 
 struct line {
 	json_t *services;
+	json_t *made;    // names of those that came from this text
 	bool is_service; // -A, else -a
 	json_t *object;  // what the line makes
 	char service[80], backend[80];
@@ -334,9 +335,10 @@ static bool add(struct line *line)
 		if (other || service)
 			return refuse(line, "service %s is there already", other ? other : line->service);
 		json_object_set(line->services, line->service, line->object);
+		json_object_set_new(line->made, line->service, json_true());
 		return true;
 	}
-	if (!service)
+	if (!service || !json_object_get(line->made, line->service))
 		return refuse(line, "its service was not taken");
 	if (!*line->backend)
 		return refuse(line, "it names no real server");
@@ -368,14 +370,17 @@ int import_table(
 	const char *text, json_t *services, void (*refused)(void *ctx, size_t line, const char *why), void *ctx)
 {
 	_cleanup_free_ char *copy = strdup(text);
+	json_t *made = json_object();
 	char *rest = copy, *one;
 	size_t number = 0;
 	int taken = 0;
 
-	if (!copy)
+	if (!copy || !made) {
+		json_decref(made);
 		return -ENOMEM;
+	}
 	while ((one = strsep(&rest, "\n"))) {
-		struct line line = { .services = services };
+		struct line line = { .services = services, .made = made };
 		size_t len = strlen(one);
 
 		number++;
@@ -384,13 +389,16 @@ int import_table(
 		if (!len || *one == '#')
 			continue;
 		line.object = json_object();
-		if (!line.object)
-			return -ENOMEM;
+		if (!line.object) {
+			taken = -ENOMEM;
+			break;
+		}
 		if (take_line(&line, one))
 			taken++;
 		else
 			refused(ctx, number, line.why);
 		json_decref(line.object);
 	}
+	json_decref(made);
 	return taken;
 }
