@@ -352,12 +352,15 @@ static const struct field tunnel_rows[] = {
 		.help = "gue: none, on or remote; gre: none or on" },
 };
 
+static const struct tunnel_options tunnel_defaults = { .port = 0 };
+
 static const struct field_table tunnel_fields = {
 	.what = "tunnel",
 	.rows = tunnel_rows,
 	.count = ARRAY_SIZE(tunnel_rows),
 	.size = sizeof(struct tunnel_options),
 	.set_offset = -1,
+	.defaults = &tunnel_defaults,
 };
 
 static const struct field backend_rows[] = {

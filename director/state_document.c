@@ -6,6 +6,7 @@
 #include "shared/util.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -171,12 +172,18 @@ static void read_services(struct reading *reading)
 		mistake(reading, &err);
 		return;
 	}
-	json_object_foreach (services, name, json) {
+	void *after;
+	json_object_foreach_safe(services, after, name, json)
+	{
+		char copy[MODEL_NAME_MAX + 1];
+
 		if (!is_name(reading, name))
 			continue;
-		reading->service = name;
+		snprintf(copy, sizeof(copy), "%s", name);
+		reading->service = copy;
 		read_service(reading, json);
 		reading->service = NULL;
+		json_object_del(services, copy); // read: 100,000 backends are a large tree
 	}
 }
 
@@ -341,9 +348,10 @@ static int delete_service(const struct difference *d, struct service *service)
 	return d->document->dry_run ? 0 : state_delete_service(d->state, service, d->err);
 }
 
-static int compare(const struct difference *d, const struct model *next)
+// Takes next apart on the way: two models of 100,000 backends are large.
+static int compare(const struct difference *d, struct model *next)
 {
-	struct service *s, *after;
+	struct service *s, *after, *n;
 	int rc = 0;
 
 	for (s = d->state->model.services; s && !rc; s = after) {
@@ -351,9 +359,11 @@ static int compare(const struct difference *d, const struct model *next)
 		if (!s->leaving && !model_service(next, s->name))
 			rc = delete_service(d, s);
 	}
-	for (const struct service *n = next->services; n && !rc; n = n->hh.next) {
+	while (next->services && !rc) {
+		n = next->services;
 		s = model_service(&d->state->model, n->name);
 		rc = s ? change_service(d, s, n) : add_service(d, n);
+		model_remove_service(n);
 	}
 	return rc;
 }
@@ -373,5 +383,6 @@ int state_put_document(struct state *state, const struct state_document *documen
 		rc = compare(&difference, &reading.next);
 	}
 	model_clear(&reading.next);
+	malloc_trim(0); // the memory of a large document is the system's again
 	return rc;
 }

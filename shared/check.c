@@ -28,12 +28,15 @@ static const struct field arg_rows[] = {
 	{ "expect", FIELD_UINT, ARG(expect), .min = 100, .max = 599, .def = "200", .help = "HTTP status that passes" },
 };
 
+static const struct check_args arg_defaults = CHECK_ARGS_DEFAULTS;
+
 static const struct field_table arg_fields = {
 	.what = "pulse's args",
 	.rows = arg_rows,
 	.count = ARRAY_SIZE(arg_rows),
 	.size = sizeof(struct check_args),
 	.set_offset = -1,
+	.defaults = &arg_defaults,
 };
 
 static const struct field spec_rows[] = {
@@ -47,12 +50,15 @@ static const struct field spec_rows[] = {
 	{ "path", FIELD_STRING, SPEC(args.path), .hidden = true },
 };
 
+static const struct check_spec spec_defaults = { CHECK_SPEC_DEFAULTS, .kind = CHECK_TCP };
+
 const struct field_table check_fields = {
 	.what = "pulse",
 	.rows = spec_rows,
 	.count = ARRAY_SIZE(spec_rows),
 	.size = sizeof(struct check_spec),
 	.set_offset = offsetof(struct check_spec, set),
+	.defaults = &spec_defaults,
 };
 
 int check_start(const struct check_env *env, const struct check_spec *spec, const struct inet_endpoint *to,

@@ -42,9 +42,9 @@ struct check_spec {
 };
 
 extern const struct field_table check_fields;
-// A check_spec as the table's defaults make it, but for its kind, as an initialiser.
-#define CHECK_SPEC_DEFAULTS \
-	.interval_ms = 60000, .timeout_ms = 5000, .args = { .method = "GET", .path = "/", .expect = 200 }
+// As the table's defaults make them, but for the kind, as initialisers.
+#define CHECK_ARGS_DEFAULTS { .method = "GET", .path = "/", .expect = 200 }
+#define CHECK_SPEC_DEFAULTS .interval_ms = 60000, .timeout_ms = 5000, .args = CHECK_ARGS_DEFAULTS
 
 // What a check runs on; outlives every check.
 struct check_env {

@@ -173,16 +173,17 @@ static void test_null_puts_a_default_back(void **state)
 // A table's ready-made defaults are what its rows say.
 static void test_ready_made_defaults(void **state)
 {
-	static const struct field_table *const tables[] = { &service_fields, &backend_fields };
+	static const struct field_table *const tables[] = { &service_fields, &backend_fields, &check_fields };
 	static union {
 		struct service_options s;
 		struct backend_options b;
+		struct check_spec c;
 	} ready, read;
 
 	(void)state;
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < 3; i++) {
 		struct field_table slow = *tables[i];
-		json_t *json = json_pack("{s:s}", "host", "10.0.0.1");
+		json_t *json = i < 2 ? json_pack("{s:s}", "host", "10.0.0.1") : json_object();
 		char names[200];
 
 		slow.defaults = NULL;
