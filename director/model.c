@@ -10,36 +10,31 @@
 
 // --- what is kept beside the objects ---
 
-static void check_release(struct shared_check *check)
+static void check_release(struct model *model, struct shared_check *check)
 {
-	if (check && --check->users == 0)
-		free(check);
+	if (!check || --check->users)
+		return;
+	HASH_DEL(model->checks, check);
+	free(check);
 }
 
-static bool same_check(const struct check_spec *a, const struct check_spec *b)
+// The one check of the model that is like this; NULL for one that says nothing. 0 or -ENOMEM.
+static int check_share(struct model *model, const struct check_spec *spec, bool given, struct shared_check **ret)
 {
-	char names[1];
+	struct shared_check *check = NULL;
 
-	return memcmp(a, b, sizeof(*a)) == 0 || (a->set == b->set && !field_diff(&check_fields, a, b, names, 1));
-}
-
-// The check of a neighbour when it is the same, else one of its own. A spec that says nothing is NULL. 0 or -ENOMEM.
-static int check_share(
-	const struct check_spec *spec, bool given, struct shared_check *neighbour, struct shared_check **ret)
-{
 	*ret = NULL;
 	if (spec->kind == CHECK_NONE && !given)
 		return 0;
-	if (neighbour && same_check(&neighbour->spec, spec)) {
-		neighbour->users++;
-		*ret = neighbour;
-		return 0;
+	HASH_FIND(hh, model->checks, spec, sizeof(*spec), check);
+	if (!check) {
+		check = calloc(1, sizeof(*check));
+		if (!check)
+			return -ENOMEM;
+		memcpy(&check->spec, spec, sizeof(*spec)); // padding, too: it is the key
+		HASH_ADD(hh, model->checks, spec, sizeof(check->spec), check);
 	}
-	struct shared_check *check = malloc(sizeof(*check));
-	if (!check)
-		return -ENOMEM;
-	check->users = 1;
-	check->spec = *spec;
+	check->users++;
 	*ret = check;
 	return 0;
 }
@@ -147,13 +142,13 @@ int model_set_service(struct service *service, const struct service_options *opt
 	struct shared_check *pulse = NULL;
 	struct ipvs_key key;
 
-	if (check_share(&options->pulse, pulse_given, service->pulse, &pulse))
+	if (check_share(model, &options->pulse, pulse_given, &pulse))
 		return -ENOMEM;
 	if (keep(&options->split, split_size(&options->split), *options->split.label, &split)) {
-		check_release(pulse);
+		check_release(model, pulse);
 		return -ENOMEM;
 	}
-	check_release(service->pulse);
+	check_release(model, service->pulse);
 	free(service->split);
 	service->pulse = pulse;
 	service->split = split;
@@ -208,7 +203,7 @@ void model_remove_service(struct service *service)
 		model_cursor_advance(cursor);
 	HASH_DEL(model->services, service);
 	HASH_DELETE(hh_key, model->by_key, service);
-	check_release(service->pulse);
+	check_release(model, service->pulse);
 	free(service->split);
 	free(service->silent);
 	free(service);
@@ -220,19 +215,16 @@ int model_set_backend(struct backend *backend, const struct backend_options *opt
 {
 	struct model *model = backend->service->model;
 	const struct inet_endpoint at = { options->host, options->port };
-	// most backends of a service are checked alike: look at the one before
-	struct backend *before = backend->prev != backend ? backend->prev : NULL;
-	struct shared_check *neighbour = backend->pulse ? backend->pulse : before ? before->pulse : NULL;
 	struct shared_check *pulse = NULL;
 	struct labels *labels = NULL;
 
-	if (check_share(&options->pulse, !backend->agent, neighbour, &pulse))
+	if (check_share(model, &options->pulse, !backend->agent, &pulse))
 		return -ENOMEM;
 	if (keep(&options->labels, labels_size(&options->labels), options->labels.count, &labels)) {
-		check_release(pulse);
+		check_release(model, pulse);
 		return -ENOMEM;
 	}
-	check_release(backend->pulse);
+	check_release(model, backend->pulse);
 	free(backend->labels);
 	backend->pulse = pulse;
 	backend->labels = labels;
@@ -305,7 +297,7 @@ void model_remove_backend(struct backend *backend)
 	HASH_DELETE(hh_place, model->by_place, backend);
 	DL_DELETE(service->backends, backend);
 	service->backend_count--;
-	check_release(backend->pulse);
+	check_release(model, backend->pulse);
 	free(backend->labels);
 	free(backend->health);
 	free(backend->agent_reason);
@@ -370,9 +362,9 @@ const char *model_label(const struct backend *backend, const char *name)
 	return NULL;
 }
 
-static bool same_shared_check(const struct shared_check *a, const struct shared_check *b)
+static bool same_check(const struct shared_check *a, const struct shared_check *b)
 {
-	return a == b || (a && b && same_check(&a->spec, &b->spec));
+	return a == b || (a && b && memcmp(&a->spec, &b->spec, sizeof(a->spec)) == 0);
 }
 
 static bool same_kept(const void *a, size_t a_size, const void *b, size_t b_size)
@@ -382,13 +374,13 @@ static bool same_kept(const void *a, size_t a_size, const void *b, size_t b_size
 
 bool model_same_service(const struct service *a, const struct service *b)
 {
-	return memcmp(&a->options, &b->options, sizeof(a->options)) == 0 && same_shared_check(a->pulse, b->pulse) &&
+	return memcmp(&a->options, &b->options, sizeof(a->options)) == 0 && same_check(a->pulse, b->pulse) &&
 		same_kept(a->split, a->split ? split_size(a->split) : 0, b->split, b->split ? split_size(b->split) : 0);
 }
 
 bool model_same_backend(const struct backend *a, const struct backend *b)
 {
-	return memcmp(&a->options, &b->options, sizeof(a->options)) == 0 && same_shared_check(a->pulse, b->pulse) &&
+	return memcmp(&a->options, &b->options, sizeof(a->options)) == 0 && same_check(a->pulse, b->pulse) &&
 		same_kept(a->labels, a->labels ? labels_size(a->labels) : 0, b->labels,
 			b->labels ? labels_size(b->labels) : 0);
 }

@@ -112,10 +112,11 @@ struct backend_options {
 	struct labels labels;
 };
 
-// A check that many backends have; counted.
+// A check, once for all backends and services that have it.
 struct shared_check {
+	UT_hash_handle hh; // in model->checks
 	unsigned int users;
-	struct check_spec spec;
+	struct check_spec spec; // key, as field_parse made it
 };
 
 // The last 100 results of a backend's pulse, as GORB counts them. Kept by health.c.
@@ -208,6 +209,7 @@ struct model_cursor {
 struct model {
 	struct service *services, *by_key;
 	struct backend *by_name, *by_place; // all backends
+	struct shared_check *checks;
 	struct agent *agents;
 	struct drain *drains;
 	struct model_cursor *cursors;
