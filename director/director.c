@@ -158,18 +158,27 @@ static void name_fixed(const struct config *old, const struct config *next)
 
 static int reload_settings(struct director *d, struct config *next, struct err *err)
 {
-	struct settings *settings = NULL;
+	_cleanup_(settings_free_cleanup) struct settings *settings = NULL;
+	struct sync_wanted sync = *sync_wanted(d->sync);
 	int rc = settings_new(&next->ipvs, d->control, &settings, err);
 
+	// a file that says nothing any more leaves it to what PUT /sync asked for
+	if (!rc && is_sync_declared(next))
+		sync = next->sync;
+	else if (!rc && is_sync_declared(d->config))
+		rc = state_kept_sync(d->store, &sync, err);
 	if (rc)
 		return rc;
-	if (is_sync_declared(next))
-		sync_start(d->sync, &next->sync);
-	settings_with_sync(settings, sync_is_wanted(d->sync));
+	settings_with_sync(settings, sync.set);
 	settings_free(d->settings);
-	d->settings = d->api.settings = settings;
+	d->settings = d->api.settings = STEAL(settings);
 	d->api.sync_declared = is_sync_declared(next);
-	return settings_apply(settings, err);
+	rc = settings_apply(d->settings, err);
+	if (sync.set || is_sync_declared(next))
+		sync_start(d->sync, &sync);
+	else
+		sync_release(d->sync);
+	return rc;
 }
 
 static void on_hangup(uv_signal_t *handle, int signal)

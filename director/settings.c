@@ -190,7 +190,7 @@ static const struct {
 };
 
 struct settings {
-	const struct settings_wanted *declared;
+	struct settings_wanted declared;
 	struct ipvs_control *control;
 	bool sync;
 	uint64_t failed; // rows that could not be read or set: said once
@@ -235,10 +235,10 @@ bool settings_same(const char *name, const int64_t a[2], const int64_t b[2])
 static bool wanted(const struct settings *settings, size_t row, int64_t ret[2], bool *ret_declared)
 {
 	const struct field *field = &rows[row];
-	const void *member = (const char *)settings->declared + field->offset;
+	const void *member = (const char *)&settings->declared + field->offset;
 
 	ret[1] = 0;
-	*ret_declared = settings->declared->set >> row & 1;
+	*ret_declared = settings->declared.set >> row & 1;
 	if (!*ret_declared) {
 		for (size_t i = 0; i < ARRAY_SIZE(defaults); i++) {
 			if (strcmp(defaults[i].name, field->name) != 0 || (defaults[i].sync && !settings->sync))
@@ -324,7 +324,7 @@ static int set_row(const struct field *row, const int64_t want[2], char found[TE
 
 static void wanted_timeouts(const struct settings *settings, uint32_t ret_s[IPVS_TIMEOUTS])
 {
-	const struct settings_timeouts *timeouts = &settings->declared->timeouts;
+	const struct settings_timeouts *timeouts = &settings->declared.timeouts;
 
 	for (size_t i = 0; i < IPVS_TIMEOUTS; i++) {
 		const char *member = (const char *)timeouts + timeout_rows[i].offset;
@@ -335,7 +335,7 @@ static void wanted_timeouts(const struct settings *settings, uint32_t ret_s[IPVS
 
 static bool wants_timeouts(const struct settings *settings)
 {
-	return settings->declared->timeouts.set;
+	return settings->declared.timeouts.set;
 }
 
 // Sets those that differ; tell hears of each.
@@ -387,7 +387,7 @@ int settings_new(
 
 	if (!settings)
 		return err_set(err, -ENOMEM, NULL, "out of memory");
-	settings->declared = declared;
+	settings->declared = *declared;
 	settings->control = control;
 	*ret = settings;
 	return 0;

@@ -41,7 +41,7 @@ extern const struct field_table settings_timeout_fields;
 
 struct settings;
 
-// declared and control must outlive it. Looks whether the kernel has every declared setting, and changes nothing:
+// control must outlive it. Looks whether the kernel has every declared setting, and changes nothing:
 // -EOPNOTSUPP when it lacks one (field and sentence).
 int settings_new(
 	const struct settings_wanted *declared, struct ipvs_control *control, struct settings **ret, struct err *err);

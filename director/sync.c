@@ -441,7 +441,14 @@ void sync_stop(struct sync *sync)
 	for (int i = 0; i < IPVS_ROLES; i++)
 		if (wants(&sync->wanted, (enum ipvs_role)i) && stop(sync, (enum ipvs_role)i, &err))
 			log_error("sync: the %s daemon cannot be stopped: %s", rows[i].name, err.text);
+	sync_release(sync);
+}
+
+void sync_release(struct sync *sync)
+{
 	sync->wanted = (struct sync_wanted) { 0 };
+	for (int i = 0; i < IPVS_ROLES; i++)
+		sync->states[i] = (struct role_state) { 0 };
 	watch(sync);
 }
 

@@ -54,6 +54,8 @@ void sync_start(struct sync *sync, const struct sync_wanted *wanted);
 // The same on somebody's request: -EEXIST when the kernel refuses a daemon beside the backends that there are; then
 // what ran before runs again.
 int sync_set(struct sync *sync, const struct sync_wanted *wanted, struct err *err);
+// They go on, but are none of our business from now on.
+void sync_release(struct sync *sync);
 // Stops those that are wanted, and forgets them.
 void sync_stop(struct sync *sync);
 

@@ -5,6 +5,7 @@ connections that outlive the director they came through.
 
 import os
 import re
+import signal
 
 import pytest
 from daemons import Director
@@ -319,6 +320,37 @@ def test_mixed_families_and_a_daemon_exclude_each_other(t):
     assert "no sync daemon beside backends" in d.get("/sync")["master"]["error"] and daemons(t.di) == {}
     d.api("DELETE", "/service/web/six")
     wait_for(lambda: "master" in daemons(t.di), what="the daemon starts when it can")
+
+
+def test_the_file_is_read_again(t):
+    """SIGHUP: settings and daemons follow the file; one that no longer says anything leaves both as they are."""
+    d = Director(t.di, resync="1s", ipvs={"conntrack": 1}, sync={"master": ROLE, "backup": ROLE})
+
+    def reload(**config):
+        count = d.log().count("read again")
+        d.configure(**config)
+        d.process.signal(signal.SIGHUP)
+        wait_for(lambda: d.log().count("read again") == count + 1, what="reload")
+
+    before = sockets(t.di)
+    reload(ipvs={"conntrack": 0, "timeouts": {"tcp": "1h"}}, sync={"master": ROLE, "backup": {**ROLE, "ttl": 2}})
+    assert setting(t.di, "conntrack") == "0" and timeouts(t.di)[0] == 3600 and daemons(t.di)["backup"]["ttl"] == "2"
+    assert sockets(t.di)["master"] == before["master"]
+    # a service that is refused takes nothing of the settings along
+    reload(services={"web": {"host": t.vip, "port": 80, "method": "nothing"}})
+    setting(t.di, "conntrack", 1)
+    wait_for(lambda: setting(t.di, "conntrack") == "0", what="still kept")
+    del d.config["services"], d.config["ipvs"], d.config["sync"]
+    before = sockets(t.di)
+    reload()
+    assert d.get("/sync") == {} and sockets(t.di) == before and setting(t.di, "conntrack") == "0"
+    t.di.run("ipvsadm", "--stop-daemon", "master")
+    assert d.api("PUT", "/sync", {"backup": ROLE})[0] == 200 and sorted(daemons(t.di)) == ["backup"]
+    reload(sync={"master": ROLE})
+    assert sorted(daemons(t.di)) == ["master"] and d.api("PUT", "/sync", {})[0] == 409
+    del d.config["sync"]
+    reload()
+    assert sorted(d.get("/sync")) == sorted(daemons(t.di)) == ["backup"], "what PUT asked for counts again"
 
 
 @pytest.mark.parametrize("flush", [False, True])
