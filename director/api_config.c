@@ -326,6 +326,7 @@ void api_config_put(void *ctx, struct http_exchange *exchange)
 
 	if (!services)
 		return;
+	http_end_turn(exchange); // what replaces everything would hide what was refused before
 	answer.file = file;
 	out_open(&answer.mistakes, '[');
 	out_open(&answer.plan, '[');

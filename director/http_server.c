@@ -95,6 +95,14 @@ static void end_turn(struct http_server *server)
 	server->options.end_of_turn(server->options.ctx, exchanges, n);
 }
 
+void http_end_turn(struct http_exchange *exchange)
+{
+	struct http_server *server = container_of(exchange, struct request, exchange)->listener->server;
+
+	while (server->deferred)
+		end_turn(server);
+}
+
 static void run(struct listener *listener)
 {
 	const struct http_server_options *options = &listener->server->options;

@@ -105,6 +105,9 @@ void http_answer_stream(struct http_exchange *exchange, const struct http_stream
 void http_defer(struct http_exchange *exchange,
 	void (*finish)(void *ctx, struct http_exchange *exchange, int code, const struct err *err));
 
+// Ends the turn now: all that was deferred before this exchange is answered.
+void http_end_turn(struct http_exchange *exchange);
+
 // Suspends: the handler may return without an answer.
 void http_hold(struct http_exchange *exchange, void (*on_gone)(void *hold_ctx), void *hold_ctx);
 

@@ -335,6 +335,7 @@ int state_put_service(struct state *state, const char *name, const struct servic
 	service = state_add_service(state, name, &options);
 	if (!service)
 		return err_set(err, -EIO, NULL, "out of memory");
+	service->turn = state->turn;
 	char key[IPVS_KEY_MAX];
 	if (reconcile_knows(state->reconcile, &service->key))
 		log_warning("service %s: the kernel already has %s, made by someone else: taken over", name,
@@ -362,6 +363,8 @@ int state_set_service(
 	if (rc || (!field_diff(&service_fields, &options, &old, names, sizeof(names)) && options.set == old.set))
 		return rc;
 	state->staged = true;
+	if (strcmp(options.scheduler, old.scheduler) != 0 || strcmp(options.engine, old.engine) != 0)
+		service->turn = state->turn;
 	rc = state_service_row(state, service->name, &options, err);
 	if (!rc)
 		rc = state_change_service(state, service, &options);
@@ -644,6 +647,7 @@ int state_settle(struct state *state, struct err *err)
 		free_stale(&state->stale_next);
 	LL_CONCAT(state->stale, state->stale_next);
 	state->stale_next = NULL;
+	state->turn++;
 	state->staged = false;
 	state->poisoned = 0;
 	if (rc && err)

@@ -43,7 +43,10 @@ struct check_spec {
 
 extern const struct field_table check_fields;
 // As the table's defaults make them, but for the kind, as initialisers.
-#define CHECK_ARGS_DEFAULTS { .method = "GET", .path = "/", .expect = 200 }
+#define CHECK_ARGS_DEFAULTS                                 \
+	{                                                   \
+		.method = "GET", .path = "/", .expect = 200 \
+	}
 #define CHECK_SPEC_DEFAULTS .interval_ms = 60000, .timeout_ms = 5000, .args = CHECK_ARGS_DEFAULTS
 
 // What a check runs on; outlives every check.
