@@ -109,7 +109,7 @@ static int parse_prefix(const json_t *json, void *member, struct err *err)
 
 		while (len < 32 && bits & UINT32_C(1) << (31 - len))
 			len++;
-		if (bits << len && len < 32)
+		if (len < 32 && bits << len)
 			len = 0; // with holes
 	} else if (text) {
 		snprintf(with_addr, sizeof(with_addr), "::/%.60s", *text == '/' ? text + 1 : text);
