@@ -50,6 +50,11 @@ void api_not_found(struct api *api, struct http_exchange *exchange, const char *
 // A name in the path; answers 400 and returns NULL when it is none.
 const char *api_name(struct http_exchange *exchange, size_t segment);
 
+// One object, read now; or a walk over all services (only: over one), with their backends or as names. -- api_show.c
+void api_answer_service(struct api *api, struct http_exchange *exchange, const struct service *service);
+void api_answer_backend(struct api *api, struct http_exchange *exchange, const struct backend *backend);
+void api_answer_walk(struct api *api, struct http_exchange *exchange, struct service *only, bool expand);
+
 void api_service_list(void *ctx, struct http_exchange *exchange);
 void api_service_get(void *ctx, struct http_exchange *exchange);
 void api_service_put(void *ctx, struct http_exchange *exchange);

@@ -3,6 +3,7 @@
 // was accepted becomes known). A service of which an operation was refused is read again instead of guessed at.
 #include "director/reconcile.h"
 
+#include "director/known.h"
 #include "shared/clock.h"
 #include "shared/diff.h"
 #include "shared/log.h"
@@ -15,17 +16,6 @@
 
 #define ATTEMPTS 3        // when answers were lost, or the table was changed by someone else
 #define MH_STAGED_FROM 3u // destinations
-
-// What the kernel holds of one service.
-struct known {
-	UT_hash_handle hh;
-	struct ipvs_key key;
-	struct ipvs_service service;
-	struct ipvs_dest *dests; // sorted by ipvs_dest_cmp
-	size_t count, room;
-	bool ours; // made, or taken over, by us: may be removed when the model no longer has it
-	bool seen; // by the verification that begins
-};
 
 struct touched {
 	struct ipvs_key key;
@@ -58,7 +48,7 @@ struct work {
 
 struct reconcile {
 	struct ipvs *ipvs;
-	struct known *known;
+	struct known_table table;
 	struct touched *touched;
 	size_t touched_count, touched_room;
 	bool no_memory; // to note what was touched
@@ -67,8 +57,6 @@ struct reconcile {
 	size_t work_count, work_room;
 	struct op *ops;
 	size_t op_count, op_room;
-	struct ipvs_key *unseen; // of the verification under way
-	size_t unseen_count;
 	// the last statistics that were asked for
 	struct ipvs_key stats_key;
 	struct ipvs_counted *stats;
@@ -76,210 +64,39 @@ struct reconcile {
 	msec_t stats_ms; // 0: none
 };
 
-// Makes room for one more item of an array. 0 or -ENOMEM.
-static int grow(void *array, size_t count, size_t *room, size_t size)
-{
-	void *items;
-
-	if (count < *room)
-		return 0;
-	size_t more = *room ? 2 * *room : 16;
-
-	memcpy(&items, array, sizeof(items));
-	items = reallocarray(items, more, size);
-	if (!items)
-		return -ENOMEM;
-	memcpy(array, &items, sizeof(items));
-	*room = more;
-	return 0;
-}
-
 // --- what the kernel holds ---
-
-static struct known *find(const struct reconcile *r, const struct ipvs_key *key)
-{
-	struct known *known = NULL;
-
-	HASH_FIND(hh, r->known, key, sizeof(*key), known);
-	return known;
-}
-
-static struct known *add(struct reconcile *r, const struct ipvs_service *service)
-{
-	struct known *known = calloc(1, sizeof(*known));
-
-	if (!known)
-		return NULL;
-	known->key = service->key;
-	known->service = *service;
-	HASH_ADD(hh, r->known, key, sizeof(known->key), known);
-	return known;
-}
-
-static void forget(struct reconcile *r, struct known *known)
-{
-	HASH_DEL(r->known, known);
-	free(known->dests);
-	free(known);
-}
-
-// Where the destination stands in the list, or where it would: *ret_found says which.
-static size_t position(const struct known *known, const struct inet_endpoint *to, bool *ret_found)
-{
-	const struct ipvs_dest key = { .to = *to };
-	size_t low = 0, high = known->count;
-
-	*ret_found = false;
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-		int c = ipvs_dest_cmp(&known->dests[middle], &key);
-
-		if (c == 0) {
-			*ret_found = true;
-			return middle;
-		}
-		if (c < 0)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
-}
-
-static int learn_dest(struct known *known, enum ipvs_verb verb, const struct ipvs_dest *dest)
-{
-	bool found;
-	size_t at = position(known, &dest->to, &found);
-
-	if (verb == IPVS_DEL) {
-		if (found)
-			memmove(&known->dests[at], &known->dests[at + 1],
-				(--known->count - at) * sizeof(known->dests[0]));
-		return 0;
-	}
-	if (!found) {
-		if (grow(&known->dests, known->count, &known->room, sizeof(known->dests[0])))
-			return -ENOMEM;
-		memmove(&known->dests[at + 1], &known->dests[at], (known->count++ - at) * sizeof(known->dests[0]));
-	}
-	known->dests[at] = *dest;
-	return 0;
-}
-
-static int observe_dests(struct reconcile *r, struct known *known, struct err *err)
-{
-	_cleanup_free_ struct ipvs_counted *counted = NULL;
-	size_t count = 0;
-	int rc = ipvs_dump_dests(r->ipvs, &known->key, &counted, &count, err);
-
-	if (rc)
-		return rc;
-	struct ipvs_dest *dests = calloc(count ? count : 1, sizeof(*dests));
-	if (!dests)
-		return err_set(err, -ENOMEM, NULL, "out of memory");
-	for (size_t i = 0; i < count; i++)
-		dests[i] = counted[i].dest;
-	free(known->dests);
-	known->dests = dests;
-	known->count = known->room = count;
-	return 0;
-}
-
-// Looks at one service again.
-static int observe_one(struct reconcile *r, const struct ipvs_key *key, struct err *err)
-{
-	struct known *known = find(r, key);
-	struct ipvs_service service;
-	int rc = ipvs_get_service(r->ipvs, key, &service, NULL, err);
-
-	if (rc == -ESRCH && known)
-		forget(r, known);
-	if (rc)
-		return rc == -ESRCH ? 0 : rc;
-	if (!known)
-		known = add(r, &service);
-	if (!known)
-		return err_set(err, -ENOMEM, NULL, "out of memory");
-	known->service = service;
-	return observe_dests(r, known, err);
-}
 
 int reconcile_observe(struct reconcile *r, struct err *err)
 {
 	struct ipvs_key key;
-	int rc = reconcile_verify_start(r, err);
+	int rc = known_verify_start(&r->table, err);
 
 	if (rc)
 		return rc;
 	do
-		rc = reconcile_verify_next(r, &key, err);
+		rc = known_verify_next(&r->table, &key, err);
 	while (rc > 0);
 	return rc;
 }
 
 int reconcile_verify_start(struct reconcile *r, struct err *err)
 {
-	_cleanup_free_ struct ipvs_service *services = NULL;
-	size_t count = 0;
-	int rc = ipvs_dump_services(r->ipvs, &services, &count, err);
-
-	if (rc)
-		return rc;
-	struct ipvs_key *keys = calloc(count ? count : 1, sizeof(*keys));
-	if (!keys)
-		return err_set(err, -ENOMEM, NULL, "out of memory");
-	for (struct known *known = r->known; known; known = known->hh.next)
-		known->seen = false;
-	for (size_t i = 0; i < count; i++) {
-		struct known *known = find(r, &services[i].key);
-
-		if (!known)
-			known = add(r, &services[i]);
-		keys[i] = services[i].key;
-		if (!known) {
-			free(keys);
-			return err_set(err, -ENOMEM, NULL, "out of memory");
-		}
-		known->service = services[i];
-		known->seen = true;
-	}
-	for (struct known *known = r->known, *next; known; known = next) {
-		next = known->hh.next;
-		if (!known->seen)
-			forget(r, known);
-	}
-	free(r->unseen);
-	r->unseen = keys;
-	r->unseen_count = count;
-	return 0;
+	return known_verify_start(&r->table, err);
 }
 
 int reconcile_verify_next(struct reconcile *r, struct ipvs_key *ret, struct err *err)
 {
-	if (!r->unseen_count) {
-		free(r->unseen);
-		r->unseen = NULL;
-		return 0;
-	}
-	*ret = r->unseen[--r->unseen_count];
-	struct known *known = find(r, ret);
-	int rc = known ? observe_dests(r, known, err) : 0;
-
-	if (rc == -ESRCH) { // it went since
-		forget(r, known);
-		rc = 0;
-	}
-	return rc ? rc : 1;
+	return known_verify_next(&r->table, ret, err);
 }
 
 bool reconcile_verifying(const struct reconcile *r)
 {
-	return r->unseen != NULL;
+	return r->table.unseen != NULL;
 }
 
 void reconcile_claim(struct reconcile *r, const struct ipvs_key *key)
 {
-	struct known *known = find(r, key);
+	struct known *known = known_find(&r->table, key);
 
 	if (known)
 		known->ours = true;
@@ -287,13 +104,13 @@ void reconcile_claim(struct reconcile *r, const struct ipvs_key *key)
 
 bool reconcile_knows(const struct reconcile *r, const struct ipvs_key *key)
 {
-	return find(r, key) != NULL;
+	return known_find(&r->table, key) != NULL;
 }
 
 void reconcile_each(
 	const struct reconcile *r, void (*each)(void *ctx, const struct ipvs_key *key, size_t dests), void *ctx)
 {
-	for (const struct known *known = r->known; known; known = known->hh.next)
+	for (const struct known *known = r->table.services; known; known = known->hh.next)
 		each(ctx, &known->key, known->count);
 }
 
@@ -316,7 +133,7 @@ int reconcile_new(struct ipvs *ipvs, struct reconcile **ret, struct err *err)
 
 	if (!r)
 		return err_set(err, -ENOMEM, NULL, "out of memory");
-	r->ipvs = ipvs;
+	r->ipvs = r->table.ipvs = ipvs;
 	ipvs_on_refused(ipvs, on_refused, r);
 	*ret = r;
 	return 0;
@@ -335,14 +152,12 @@ void reconcile_free(struct reconcile *r)
 {
 	if (!r)
 		return;
-	while (r->known)
-		forget(r, r->known);
+	known_clear(&r->table);
 	batch_clear(r);
 	free(r->ops);
 	free(r->works);
 	free(r->touched);
 	free(r->stats);
-	free(r->unseen);
 	free(r);
 }
 
@@ -355,7 +170,7 @@ size_t reconcile_messages(const struct reconcile *r)
 
 static void touch(struct reconcile *r, const struct touched *item)
 {
-	if (grow(&r->touched, r->touched_count, &r->touched_room, sizeof(*item)))
+	if (known_grow(&r->touched, r->touched_count, &r->touched_room, sizeof(*item)))
 		r->no_memory = true;
 	else
 		r->touched[r->touched_count++] = *item;
@@ -384,14 +199,11 @@ static int by_touched(const void *a, const void *b)
 
 // --- gathering ---
 
-// Operations go to the batch, or to whoever wants to read the plan.
 struct gather {
 	struct reconcile *r;
 	size_t service; // index into r->works
 	const struct ipvs_key *key;
 	bool first; // the service only, see struct work
-	reconcile_plan_fn plan;
-	void *ctx;
 };
 
 static int queue_op(
@@ -399,11 +211,7 @@ static int queue_op(
 {
 	struct reconcile *r = g->r;
 
-	if (g->plan) {
-		g->plan(g->ctx, verb, g->key, dest);
-		return 0;
-	}
-	if (grow(&r->ops, r->op_count, &r->op_room, sizeof(*r->ops)))
+	if (known_grow(&r->ops, r->op_count, &r->op_room, sizeof(*r->ops)))
 		return -ENOMEM;
 	struct op *op = &r->ops[r->op_count++];
 	*op = (struct op) { .verb = verb, .is_service = service, .service = g->service };
@@ -474,22 +282,19 @@ static int gather_one(
 {
 	const struct backend *backend = model_backend_at(service, to);
 	struct ipvs_dest want;
-	bool found;
-	size_t at = position(known, to, &found);
+	const struct ipvs_dest *have = known_dest(known, to);
 
 	if (backend)
 		desired_dest(backend, &want);
-	if (!backend && !found)
-		return 0;
-	return gather_dest(g, backend ? &want : NULL, found ? &known->dests[at] : NULL);
+	return backend || have ? gather_dest(g, backend ? &want : NULL, have) : 0;
 }
 
 // All that was touched of one service: items[0..count), the whole service first.
 static int gather_service(struct reconcile *r, const struct model *model, const struct touched *items, size_t count)
 {
-	const struct known *known = find(r, &items->key);
+	const struct known *known = known_find(&r->table, &items->key);
 	const struct service *service = model_service_by_key(model, &items->key);
-	int rc = grow(&r->works, r->work_count, &r->work_room, sizeof(*r->works));
+	int rc = known_grow(&r->works, r->work_count, &r->work_room, sizeof(*r->works));
 
 	if (rc)
 		return rc;
@@ -536,28 +341,6 @@ static int gather(struct reconcile *r, const struct model *model, struct touched
 	return rc;
 }
 
-int reconcile_plan(const struct reconcile *r, const struct model *model, const struct ipvs_key *key,
-	reconcile_plan_fn each, void *ctx)
-{
-	const struct known *known = find(r, key);
-	const struct service *service = model_service_by_key(model, key);
-	// nothing is queued: the reconciler stays as it is
-	struct gather g = { .key = key, .plan = each, .ctx = ctx };
-	_cleanup_free_ struct ipvs_dest *dests = NULL;
-	struct ipvs_service want;
-	size_t count = 0;
-
-	if (!service) {
-		for (size_t i = 0; known && i < known->count; i++)
-			each(ctx, IPVS_DEL, key, &known->dests[i]);
-		if (known)
-			each(ctx, IPVS_DEL, key, NULL);
-		return 0;
-	}
-	desired_service(service, &want);
-	return gather_whole(&g, service, &want, known, &dests, &count);
-}
-
 // --- learning ---
 
 static bool harmless(const struct op *op)
@@ -574,17 +357,17 @@ static bool picture_was_wrong(const struct op *op)
 // What one service's operations have made of the kernel, all of them taken.
 static int learn_service(struct reconcile *r, struct work *work)
 {
-	struct known *known = find(r, &work->key);
+	struct known *known = known_find(&r->table, &work->key);
 
 	if (!work->service) {
 		if (known && known->ours)
-			forget(r, known);
+			known_forget(&r->table, known);
 		return 0;
 	}
 	if (!work->whole)
 		return 0; // by its operations
 	if (!known)
-		known = add(r, &work->want);
+		known = known_add(&r->table, &work->want);
 	if (!known)
 		return -ENOMEM;
 	known->ours = true;
@@ -593,17 +376,15 @@ static int learn_service(struct reconcile *r, struct work *work)
 		reconcile_touch(r, &work->key);
 		return 0;
 	}
-	free(known->dests);
-	known->dests = STEAL(work->dests);
-	known->count = known->room = work->count;
+	known_take(known, STEAL(work->dests), work->count);
 	return 0;
 }
 
 // What is there now that was not there before we added it is ours.
 static int observe_work(struct reconcile *r, const struct work *work, struct err *err)
 {
-	int rc = observe_one(r, &work->key, err);
-	struct known *known = rc ? NULL : find(r, &work->key);
+	int rc = known_observe(&r->table, &work->key, err);
+	struct known *known = rc ? NULL : known_find(&r->table, &work->key);
 
 	if (known && work->adds && work->kept)
 		known->ours = true;
@@ -630,7 +411,7 @@ static int learn(struct reconcile *r, struct err *err)
 		const struct work *work = &r->works[op->service];
 
 		if (!work->refused && !work->whole && work->service)
-			rc = learn_dest(find(r, &work->key), op->verb, &op->dest);
+			rc = known_learn(known_find(&r->table, &work->key), op->verb, &op->dest);
 	}
 	for (size_t i = 0; i < r->work_count && !rc; i++) {
 		struct work *work = &r->works[i];
@@ -746,7 +527,7 @@ int reconcile_stats(struct reconcile *r, const struct ipvs_key *key, msec_t max_
 
 	*ret = NULL;
 	*ret_count = 0;
-	if (!find(r, key))
+	if (!known_find(&r->table, key))
 		return 0;
 	if (!r->stats_ms || now - r->stats_ms >= max_age_ms || ipvs_key_cmp(key, &r->stats_key) != 0) {
 		struct ipvs_counted *stats = NULL;
@@ -771,7 +552,7 @@ int reconcile_read_stats(
 {
 	*ret = NULL;
 	*ret_count = 0;
-	return find(r, key) ? ipvs_dump_dests(r->ipvs, key, ret, ret_count, err) : 0;
+	return known_find(&r->table, key) ? ipvs_dump_dests(r->ipvs, key, ret, ret_count, err) : 0;
 }
 
 static int by_counted(const void *a, const void *b)

@@ -42,12 +42,6 @@ typedef void (*reconcile_refused_fn)(
 int reconcile_settle(
 	struct reconcile *r, const struct model *model, reconcile_refused_fn refused, void *ctx, struct err *err);
 
-// What a settle would send, without sending it: each(ctx, verb, key, destination or NULL).
-typedef void (*reconcile_plan_fn)(
-	void *ctx, enum ipvs_verb verb, const struct ipvs_key *key, const struct ipvs_dest *dest);
-int reconcile_plan(const struct reconcile *r, const struct model *model, const struct ipvs_key *key,
-	reconcile_plan_fn each, void *ctx);
-
 // A service in the kernel is ours to remove, though the model does not have it: what we made, or take over by a settle,
 // is so by itself.
 void reconcile_claim(struct reconcile *r, const struct ipvs_key *key);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The turn, and the staging of changes that the API asks for.
+// Staging of the changes that the API asks for.
 #include "director/state_internal.h"
 
 #include "director/sysctl.h"
@@ -75,78 +75,7 @@ int state_backend_row(struct state *state, const char *service, const char *name
 	return options_row(state, STORE_BACKEND, service, name, &backend_fields, options, err);
 }
 
-// --- what is no longer ours ---
-
-// A row of one of the two lists, of something that this turn has stopped using. It goes with a later turn, since by
-// then the kernel has let go; until then, or when we die first, the next start finds it.
-struct stale_row {
-	struct stale_row *next;
-	bool is_vip;
-	struct ipvs_key key;
-	struct inet_addr vip;
-};
-
-static void note_stale(struct state *state, const struct stale_row *row)
-{
-	struct stale_row *copy = malloc(sizeof(*copy));
-
-	if (!copy)
-		return;
-	*copy = *row;
-	LL_PREPEND(state->stale_next, copy);
-}
-
-static void note_stale_key(struct state *state, const struct ipvs_key *key)
-{
-	note_stale(state, &(struct stale_row) { .key = *key });
-}
-
-static void drop_stale(struct state *state)
-{
-	char text[IPVS_KEY_MAX];
-
-	for (struct stale_row *row = STEAL(state->stale), *next; row; row = next) {
-		next = row->next;
-		if (row->is_vip && !vip_is_wanted(state->vip, &row->vip))
-			store_delete(state->store, STORE_OWNED_ADDRESS, "", inet_addr_format(&row->vip, text), NULL);
-		if (!row->is_vip && !model_service_by_key(&state->model, &row->key))
-			store_delete(state->store, STORE_OWNED_SERVICE, "", ipvs_key_format(&row->key, text), NULL);
-		free(row);
-	}
-}
-
-static void free_stale(struct stale_row **list)
-{
-	for (struct stale_row *row = STEAL(*list), *next; row; row = next) {
-		next = row->next;
-		free(row);
-	}
-}
-
-void state_free_stale(struct state *state)
-{
-	free_stale(&state->stale);
-	free_stale(&state->stale_next);
-}
-
 // --- the model, with what hangs on it ---
-
-// Versions of a split come and go with the health of their backends; who gets their share is said once.
-static void say_silent_versions(struct service *service)
-{
-	_cleanup_out_ struct out out = { 0 };
-
-	desired_silent(service, &out);
-	if (out.failed || strcmp(out.text ? out.text : "", service->silent ? service->silent : "") == 0)
-		return;
-	if (out.len)
-		log_warning("service %s: no healthy backend of %s %s: the share goes to the others", service->name,
-			service->split->label, out.text);
-	else
-		log_info("service %s: every version has a healthy backend again", service->name);
-	free(service->silent);
-	service->silent = out.len ? out_steal(&out, NULL) : NULL;
-}
 
 void state_touch_service(struct state *state, struct service *service)
 {
@@ -155,20 +84,6 @@ void state_touch_service(struct state *state, struct service *service)
 		return;
 	service->split_due = true;
 	LL_PREPEND2(state->split_services, service, split_next);
-}
-
-static void work_out_splits(struct state *state)
-{
-	while (state->split_services) {
-		struct service *service = state->split_services;
-
-		LL_DELETE2(state->split_services, service, split_next);
-		service->split_due = false;
-		if (desired_split(service))
-			log_error(
-				"service %s: out of memory: the weights of its split stay as they were", service->name);
-		say_silent_versions(service);
-	}
 }
 
 void state_touch_backend(struct state *state, struct backend *backend)
@@ -198,7 +113,7 @@ struct service *state_add_service(struct state *state, const char *name, const s
 static void leave_key(struct state *state, const struct service *service)
 {
 	reconcile_touch(state->reconcile, &service->key);
-	note_stale_key(state, &service->key);
+	state_note_stale_key(state, &service->key);
 	if (inet_addr_is_set(&service->options.host))
 		vip_unwant(state->vip, &service->options.host);
 }
@@ -506,160 +421,4 @@ void state_health_changed(struct state *state, struct backend *backend)
 	state_touch_backend(state, backend);
 	if (backend->agent)
 		state_touch_agent(state, backend->agent);
-}
-
-// --- the turn ---
-
-static const struct backend *backend_of(const struct service *service, const struct inet_endpoint *to)
-{
-	return service && to ? model_backend_at(service, to) : NULL;
-}
-
-// IPVS says ENOENT for a scheduler or a persistence engine that it neither has nor can load (ip_vs_ctl.c).
-static int explain_missing(const struct service *service, struct err *err)
-{
-	const char *scheduler = service->options.scheduler, *engine = service->options.engine;
-	char path[80];
-
-	snprintf(path, sizeof(path), "/sys/module/ip_vs_%s", scheduler);
-	if (*engine && access(path, F_OK) == 0)
-		return err_set(err, -EINVAL, "pe",
-			"found \"%s\", a persistence engine that this kernel neither has nor can load (module "
-			"ip_vs_pe_%s)",
-			engine, engine);
-	return err_set(err, -EINVAL, "method",
-		"found \"%s\", a scheduler that this kernel neither has nor can load (module ip_vs_%s)", scheduler,
-		scheduler);
-}
-
-static int explain(const struct service *service, const struct backend *backend, int error, struct err *err)
-{
-	if (error == -ENOENT && service && !backend)
-		return explain_missing(service, err);
-	if (error == -EINVAL && backend && backend->options.host.family != service->options.family)
-		err_context(err, "a real server of another address family and a sync daemon exclude each other: ");
-	err_context(err, "the kernel refused: ");
-	return -EREMOTEIO;
-}
-
-// An agent is not told here: its next answer says what is not as it should be.
-static void on_refused(
-	void *ctx, const struct ipvs_key *key, const struct inet_endpoint *to, int error, const struct err *why)
-{
-	struct state *state = ctx;
-	const struct service *service = model_service_by_key(&state->model, key);
-	const struct backend *backend = backend_of(service, to);
-	char text[IPVS_KEY_MAX], at[INET_ENDPOINT_MAX];
-	struct err err = *why;
-	int rc = explain(service, backend, error, &err);
-
-	if (state->staged && !(backend && backend->agent)) {
-		if (!state->refused) {
-			state->refused = rc;
-			state->why = err;
-			snprintf(state->refused_service, sizeof(state->refused_service), "%s",
-				service ? service->name : "");
-		}
-		return;
-	}
-	log_error("%s%s%s: %s; the next resync tries again", ipvs_key_format(key, text), to ? " -> " : "",
-		to ? inet_endpoint_format(to, at) : "", err.text);
-}
-
-static void on_foreign_vip(void *ctx, const struct inet_addr *addr)
-{
-	char text[INET_ADDR_MAX];
-
-	// it was there before us: it is not ours to remove
-	store_delete(((struct state *)ctx)->store, STORE_OWNED_ADDRESS, "", inet_addr_format(addr, text), NULL);
-}
-
-static void on_vip_gone(void *ctx, const struct inet_addr *addr)
-{
-	note_stale(ctx, &(struct stale_row) { .is_vip = true, .vip = *addr });
-}
-
-// VIPs before destinations: IPVS keeps the route, and with it the source address, of a tunnel's outer packets.
-static int settle_kernel(struct state *state, struct err *err)
-{
-	state->refused = 0;
-	work_out_splits(state);
-	if (vip_settle(state->vip, on_foreign_vip, state, err))
-		return -EREMOTEIO;
-	if (reconcile_settle(state->reconcile, &state->model, on_refused, state, err))
-		return -EREMOTEIO;
-	if (state->refused) {
-		*err = state->why;
-		return state->refused;
-	}
-	struct err why = { 0 };
-	if (vip_release(state->vip, on_vip_gone, state, &why))
-		log_error("VIP: %s; the next start tries again", why.text);
-	return 0;
-}
-
-static void wake_agents(struct state *state)
-{
-	while (state->touched_agents) {
-		struct agent *agent = state->touched_agents;
-
-		LL_DELETE2(state->touched_agents, agent, touched_next);
-		agent->touched = false;
-		if (state->agent_changed)
-			state->agent_changed(state->ctx, agent);
-	}
-}
-
-static void take_back(struct state *state, const struct err *why)
-{
-	struct err err = { 0 };
-
-	log_warning("refused and taken back: %s", why->text);
-	state->staged = false; // what is refused now is only logged
-	if (store_undo(state->store, state_restore_row, state, &err))
-		log_error("the store cannot take back what was refused: %s", err.text);
-	if (settle_kernel(state, &err))
-		log_error("what was refused cannot be taken back: %s; the next resync tries again", err.text);
-	store_end(state->store, NULL); // VIPs that turned out not to be ours
-}
-
-int state_settle(struct state *state, struct err *err)
-{
-	struct err why = { 0 };
-	int rc = state->poisoned;
-
-	if (rc) {
-		why = state->poison;
-	} else {
-		// not worth a commit of their own
-		if (store_is_open(state->store))
-			drop_stale(state);
-		if (store_end(state->store, &why))
-			rc = -EIO;
-	}
-	if (!rc)
-		rc = settle_kernel(state, &why);
-	if (rc && state->staged)
-		take_back(state, &why);
-	else if (!rc)
-		store_end(state->store, NULL);
-	if (rc)
-		free_stale(&state->stale_next);
-	LL_CONCAT(state->stale, state->stale_next);
-	state->stale_next = NULL;
-	state->turn++;
-	state->staged = false;
-	state->poisoned = 0;
-	if (rc && err)
-		*err = why;
-	wake_agents(state);
-	return rc;
-}
-
-void state_settle_facts(struct state *state)
-{
-	struct err err = { 0 };
-
-	if (state_settle(state, &err))
-		log_error("%s; the next resync tries again", err.text);
 }

@@ -54,6 +54,8 @@ bool state_agent_row_ok(const char *text);
 // Any row into the model, or out of it (text NULL): taking a turn back is loading the rows of before. -- state_load.c
 void state_restore_row(void *state, enum store_kind kind, const char *owner, const char *name, const char *text);
 
+// The service's key is no longer used: its row in the list of what is ours goes with a later turn. -- state_turn.c
+void state_note_stale_key(struct state *state, const struct ipvs_key *key);
 void state_free_stale(struct state *state);
 
 #endif

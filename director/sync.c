@@ -183,7 +183,6 @@ enum sync_step sync_plan(const struct sync_wanted *wanted, const struct ipvs_dae
 struct sync {
 	struct ipvs_control *control;
 	struct sync_wanted wanted;
-	unsigned int writes;
 	struct role_state {
 		unsigned int index; // of the interface, when the daemon was started or adopted; 0: it was not
 		bool running;
@@ -220,7 +219,6 @@ static int start(struct sync *sync, enum ipvs_role role, unsigned int index, str
 	struct role_state *state = &sync->states[role];
 
 	as_daemon(&sync->wanted.roles[role], &daemon);
-	sync->writes++;
 	int rc = ipvs_control_start(sync->control, role, &daemon, err);
 	if (rc)
 		return refused(daemon.interface, rc, err);
@@ -232,7 +230,6 @@ static int start(struct sync *sync, enum ipvs_role role, unsigned int index, str
 
 static int stop(struct sync *sync, enum ipvs_role role, struct err *err)
 {
-	sync->writes++;
 	int rc = ipvs_control_stop(sync->control, role, err);
 
 	if (rc && rc != -ESRCH)
@@ -470,9 +467,4 @@ bool sync_running(const struct sync *sync, enum ipvs_role role)
 const char *sync_problem(const struct sync *sync, enum ipvs_role role)
 {
 	return sync->states[role].problem;
-}
-
-unsigned int sync_writes(const struct sync *sync)
-{
-	return sync->writes;
 }

@@ -65,9 +65,6 @@ bool sync_running(const struct sync *sync, enum ipvs_role role);
 // Why a wanted daemon does not run, "" when it does.
 const char *sync_problem(const struct sync *sync, enum ipvs_role role);
 
-// Starts and stops asked of the kernel so far.
-unsigned int sync_writes(const struct sync *sync);
-
 // --- pure parts, for the tests ---
 
 enum sync_step { SYNC_LEAVE, SYNC_START, SYNC_STOP, SYNC_RESTART };

@@ -19,7 +19,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 FLOORS = {
     "shared": [
         ["err", "log", "clock", "inet", "diff", "field", "out", "util"],
-        ["confile", "options", "http_client"],
+        ["confile", "confile_*", "options", "http_client"],
         ["netsock", "iflink", "ifaddr", "route"],
         ["check", "check_*", "protocol"],
     ],
@@ -27,7 +27,7 @@ FLOORS = {
         [],
         ["model", "model_*", "ipvs_key"],
         ["store", "store_*", "lease", "health", "ipvs", "ipvs_*", "announce", "path", "settings", "sync", "sysctl"],
-        ["split", "desired", "reconcile", "probe", "vip", "state", "state_*"],
+        ["split", "desired", "known", "reconcile", "probe", "vip", "state", "state_*"],
         ["http_server", "auth", "api", "api_*", "metrics", "events"],
         ["config", "director", "main"],
     ],
