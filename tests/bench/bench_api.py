@@ -3,40 +3,43 @@
 
 import json
 import os
+import statistics
 import subprocess
 
 from harness import ADDRESS, URL, Daemon, Space, api, api_command, cpu_seconds, kernel_name, load, start_director, wait_until
 
 SIZES = ((1, 10), (100, 10), (10000, 10))
 CONNECTIONS = (1, 32)
+MHD_PORT = "4673"
 PATH = "/service/s0/b0"
 LARGE = ("/service?expand=1", "/metrics", "/config")
 
 
-def press(args, space, daemon, method, connections):
+def press(args, space, daemon, port, method, connections):
     """wrk against the daemon; what a request costs it."""
     cpu = cpu_seconds(daemon.pid)
     script = os.path.join(os.path.dirname(os.path.realpath(__file__)), "weight.lua")
-    out = space.run("wrk", "-t1", f"-c{connections}", f"-d{args.seconds}s", "-s", script, URL + PATH, env={**os.environ, "BENCH_METHOD": method})
+    url = f"http://{ADDRESS[0]}:{port}{PATH}"
+    out = space.run("wrk", "-t1", f"-c{connections}", f"-d{args.seconds}s", "-s", script, url, env={**os.environ, "BENCH_METHOD": method})
     found = json.loads(out.splitlines()[-1])
     if found["errors"] or not found["requests"]:
         raise SystemExit(f"bench: wrk: {method}: {found}")
     return found | {"a_second": found["requests"] / found["seconds"], "cpu_us": (cpu_seconds(daemon.pid) - cpu) / found["requests"] * 1e6}
 
 
-def press_all(args, space, daemon):
-    return {f"{method} {c}": press(args, space, daemon, method, c) for method in ("GET", "PATCH") for c in CONNECTIONS}
-
-
-def alone(args, directory, size):
-    space = Space("mhd")
-    daemon = Daemon(space, f"{directory}/mhd", f"{args.build}/tools/bench-mhd", ADDRESS[1], str(size))
-    check = [*space.enter, "curl", "-sf", "-o", "/dev/null", URL + PATH]
-    wait_until(lambda: daemon.alive() and subprocess.run(check).returncode == 0, "bench-mhd answers")
-    found = press_all(args, space, daemon)
-    daemon.stop()
-    space.close()
-    return found
+def press_all(args, space, directory, director):
+    """Each load once on libmicrohttpd alone and right after it on the director: a ratio of two minutes says little."""
+    size = len(space.run("curl", "-sSf", URL + PATH))
+    alone = Daemon(space, f"{directory}/mhd", f"{args.build}/tools/bench-mhd", MHD_PORT, str(size))
+    check = [*space.enter, "curl", "-sf", "-o", "/dev/null", f"http://{ADDRESS[0]}:{MHD_PORT}{PATH}"]
+    wait_until(lambda: alone.alive() and subprocess.run(check).returncode == 0, "bench-mhd answers")
+    found = {}
+    for method in ("GET", "PATCH"):
+        for connections in CONNECTIONS:
+            base = press(args, space, alone, MHD_PORT, method, connections)
+            found[f"{method} {connections}"] = press(args, space, director, ADDRESS[1], method, connections) | {"alone": base}
+    alone.stop()
+    return size, found
 
 
 def beside(args, space, seconds, *command):
@@ -69,10 +72,7 @@ def run(args, fresh, _disk):
         space, directory = Space(f"api{services}"), fresh(f"api{services}")
         director = start_director(args, space, directory)
         whole = load(args, space, directory, services, backends)["status"] == 200
-        size = len(space.run("curl", "-sSf", URL + PATH))
-        if not result:
-            result["libmicrohttpd alone"] = alone(args, fresh("mhd"), size)
-        result[f"{services * backends:,} backends"] = press_all(args, space, director)
+        size, result[f"{services * backends:,} backends"] = press_all(args, space, directory, director)
         space.check_table(services, backends)
         if services * backends == 100000:
             large = streams(args, space, directory, whole)
@@ -84,14 +84,16 @@ def run(args, fresh, _disk):
 
 
 def show(args, result, size, large):
-    base = result["libmicrohttpd alone"]
-    print(f"\nOne backend, read and changed over and over (wrk, {args.seconds} s each): {size} bytes an answer\n")
-    print(f"  {'':22}" + "".join(f"{c:>22}" for c in base) + "  connections")
-    for title, key, form in (("requests a second", "a_second", "{:,.0f}"), ("CPU a request, us", "cpu_us", "{:,.1f}"), ("median, us", "median_us", "{:,.0f}")):
-        print(f"{title} (and beside libmicrohttpd alone)")
+    loads = [f"{method} {c}" for method in ("GET", "PATCH") for c in CONNECTIONS]
+    print(f"\nOne backend, read and changed over and over (wrk, {args.seconds} s each): {size} bytes an answer; beside libmicrohttpd alone = 1\n")
+    print(f"  {'':22}" + "".join(f"{c + ' conn.':>20}" for c in loads))
+    for title, key, form in (("requests a second", "a_second", "{:,.0f}"), ("CPU a request, us", "cpu_us", "{:,.0f}"), ("median, us", "median_us", "{:,.0f}")):
+        print(title)
+        alone = [statistics.median(found[c]["alone"][key] for found in result.values()) for c in loads]
+        print(f"  {'libmicrohttpd alone':22}" + "".join(f"{form.format(a):>13}{'':7}" for a in alone))
         for name, found in result.items():
-            cells = [form.format(found[c][key]) + (f" ({found[c][key] / base[c][key]:.2f})" if base[c][key] else " (-)") for c in base]
-            print(f"  {name:22}" + "".join(f"{c:>22}" for c in cells))
+            cells = [(form.format(found[c][key]), found[c][key] / found[c]["alone"][key]) for c in loads]
+            print(f"  {name:22}" + "".join(f"{value:>13}{f'({ratio:.2f})':>7}" for value, ratio in cells))
     print("\nGET /healthz, one a millisecond, with 100,000 backends, beside\n")
     print(f"  {'':24}" + "".join(f"{c:>14}" for c in ("median, us", "99 %, us", "longest, us", "large ones", "s of each", "MB of each")))
     for name, found in large.items():

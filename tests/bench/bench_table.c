@@ -4,6 +4,9 @@
 //   bench-table load SERVICES BACKENDS   fills the IPVS table (empty before) with the services and real servers of
 //                                        bench-api put, by the messages of brass-director and nothing else: 64 KiB a
 //                                        sendto(2), the last message of each wants an ACK
+//   bench-table change COUNT             changes the weight of the first real server of the first service, a message at
+//   a
+//                                        time
 //   bench-table wait SERVICES BACKENDS SECONDS   until that table is there, whoever makes it: two small getsockopt(2)
 //                                        every 5 ms, not a dump
 //
@@ -200,9 +203,9 @@ static void add_service(uint16_t family, int s)
 	end_message();
 }
 
-static void add_dest(uint16_t family, int s, int b)
+static void put_dest(uint16_t family, uint8_t command, int s, int b, uint32_t weight)
 {
-	begin_message(family, IPVS_CMD_NEW_DEST, IPVS_GENL_VERSION);
+	begin_message(family, command, IPVS_GENL_VERSION);
 	struct nlattr *service = open_nest(IPVS_CMD_ATTR_SERVICE);
 
 	put_key(s);
@@ -212,7 +215,7 @@ static void add_dest(uint16_t family, int s, int b)
 	put_address(IPVS_DEST_ATTR_ADDR, rip(b));
 	put_u16(IPVS_DEST_ATTR_PORT, htons(80));
 	put_u32(IPVS_DEST_ATTR_FWD_METHOD, IP_VS_CONN_F_DROUTE);
-	put_u32(IPVS_DEST_ATTR_WEIGHT, 100);
+	put_u32(IPVS_DEST_ATTR_WEIGHT, weight);
 	put_u32(IPVS_DEST_ATTR_U_THRESH, 0);
 	put_u32(IPVS_DEST_ATTR_L_THRESH, 0);
 	close_nest(dest);
@@ -233,28 +236,62 @@ static double cpu_now(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static void load(int services, int backends)
+static uint16_t open_netlink(void)
 {
 	const int one = 1;
-	double begin = now(), cpu = cpu_now();
 
 	sock = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_GENERIC);
 	if (sock < 0 || setsockopt(sock, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof(one)))
 		die("netlink");
-	uint16_t family = find_family();
+	return find_family();
+}
+
+static void load(int services, int backends)
+{
+	double begin = now(), cpu = cpu_now();
+	uint16_t family = open_netlink();
 
 	for (int s = 0; s < services; s++) {
 		make_room();
 		add_service(family, s);
 		for (int b = 0; b < backends; b++) {
 			make_room();
-			add_dest(family, s, b);
+			put_dest(family, IPVS_CMD_NEW_DEST, s, b, 100);
 		}
 	}
 	flush();
 	double seconds = now() - begin;
 	printf("{\"seconds\": %.6f, \"cpu\": %.6f, \"messages\": %zu, \"calls\": %zu}\n", seconds, cpu_now() - cpu,
 		messages - 1, calls + 2);
+}
+
+// --- one change at a time ---
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void change(size_t count)
+{
+	uint16_t family = open_netlink();
+	double *us = calloc(count, sizeof(*us));
+
+	if (!us)
+		die("calloc");
+	for (size_t i = 0; i < count; i++) {
+		double begin = now();
+
+		put_dest(family, IPVS_CMD_SET_DEST, 0, 0, i % 2 ? 100 : 99);
+		flush();
+		us[i] = (now() - begin) * 1e6;
+	}
+	qsort(us, count, sizeof(*us), by_value);
+	printf("{\"median_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f}\n", us[count / 2], us[count * 99 / 100],
+		us[count - 1]);
+	free(us);
 }
 
 // --- waiting for one ---
@@ -305,6 +342,8 @@ int main(int argc, char **argv)
 		if (strcmp(argv[1], "wait") == 0 && argc == 5)
 			return wait_for(services, backends, atof(argv[4])), 0;
 	}
-	fprintf(stderr, "usage: bench-table load SERVICES BACKENDS | wait SERVICES BACKENDS SECONDS\n");
+	if (argc == 3 && strcmp(argv[1], "change") == 0 && atoi(argv[2]) > 0)
+		return change((size_t)atoi(argv[2])), 0;
+	fprintf(stderr, "usage: bench-table load SERVICES BACKENDS | change COUNT | wait SERVICES BACKENDS SECONDS\n");
 	return 2;
 }

@@ -15,7 +15,7 @@ p.add_argument("--disk", required=True, help="directory of a real file system")
 p.add_argument("--services", type=int, default=1000)
 p.add_argument("--backends", type=int, default=10)
 p.add_argument("--sizes", action="append")
-p.add_argument("--seconds", type=int, default=3)
+p.add_argument("--seconds", type=int, default=2)
 p.add_argument("--json", required=True)
 args = p.parse_args()
 
