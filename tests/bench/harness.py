@@ -19,10 +19,18 @@ def kernel_name():
 # ---------------------------------------------------------------- processes
 
 
-def cpu_seconds(pid):
+def stat_of(pid):
     with open(f"/proc/{pid}/stat") as f:
-        fields = f.read().rsplit(")", 1)[1].split()
+        return f.read().rsplit(")", 1)[1].split()
+
+
+def cpu_seconds(pid):
+    fields = stat_of(pid)
     return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def page_faults(pid):
+    return int(stat_of(pid)[7])
 
 
 def memory_kib(pid, key):
