@@ -18,15 +18,20 @@ static void check_release(struct model *model, struct shared_check *check)
 	free(check);
 }
 
-// The one check of the model that is like this; NULL for one that says nothing. 0 or -ENOMEM.
-static int check_share(struct model *model, const struct check_spec *spec, bool given, struct shared_check **ret)
+// The one check of the model that is like this; NULL for one that says nothing. hint: one that it may well be, or NULL.
+// 0 or -ENOMEM.
+static int check_share(struct model *model, const struct check_spec *spec, bool given, struct shared_check *hint,
+	struct shared_check **ret)
 {
 	struct shared_check *check = NULL;
 
 	*ret = NULL;
 	if (spec->kind == CHECK_NONE && !given)
 		return 0;
-	HASH_FIND(hh, model->checks, spec, sizeof(*spec), check);
+	if (hint && memcmp(&hint->spec, spec, sizeof(*spec)) == 0)
+		check = hint;
+	else
+		HASH_FIND(hh, model->checks, spec, sizeof(*spec), check);
 	if (!check) {
 		check = calloc(1, sizeof(*check));
 		if (!check)
@@ -142,7 +147,7 @@ int model_set_service(struct service *service, const struct service_options *opt
 	struct shared_check *pulse = NULL;
 	struct ipvs_key key;
 
-	if (check_share(model, &options->pulse, pulse_given, &pulse))
+	if (check_share(model, &options->pulse, pulse_given, service->pulse, &pulse))
 		return -ENOMEM;
 	if (keep(&options->split, split_size(&options->split), *options->split.label, &split)) {
 		check_release(model, pulse);
@@ -218,7 +223,8 @@ int model_set_backend(struct backend *backend, const struct backend_options *opt
 	struct shared_check *pulse = NULL;
 	struct labels *labels = NULL;
 
-	if (check_share(model, &options->pulse, !backend->agent, &pulse))
+	// most backends of a service are checked alike
+	if (check_share(model, &options->pulse, !backend->agent, backend->prev->pulse, &pulse))
 		return -ENOMEM;
 	if (keep(&options->labels, labels_size(&options->labels), options->labels.count, &labels)) {
 		check_release(model, pulse);

@@ -170,6 +170,11 @@ size_t reconcile_messages(const struct reconcile *r)
 
 static void touch(struct reconcile *r, const struct touched *item)
 {
+	const struct touched *last = r->touched_count ? &r->touched[r->touched_count - 1] : NULL;
+
+	// a new service is followed by all of its destinations
+	if (last && last->whole && ipvs_key_cmp(&last->key, &item->key) == 0)
+		return;
 	if (known_grow(&r->touched, r->touched_count, &r->touched_room, sizeof(*item)))
 		r->no_memory = true;
 	else

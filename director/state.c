@@ -47,12 +47,21 @@ int state_row(struct state *state, enum store_kind kind, const char *owner, cons
 
 // Only what was given is stored: a default that a later version improves is not held fast.
 static int options_row(struct state *state, enum store_kind kind, const char *owner, const char *name,
-	const struct field_table *table, const void *options, struct err *err)
+	const struct field_table *table, const void *options, bool is_new, struct err *err)
 {
 	_cleanup_out_ struct out out = { 0 };
+	struct err why = { 0 };
 
 	field_write(table, options, FIELD_GIVEN, &out);
-	return out.failed ? no_memory(state) : state_row(state, kind, owner, name, out.text, err);
+	if (out.failed)
+		return no_memory(state);
+	if (!is_new)
+		return state_row(state, kind, owner, name, out.text, err);
+	if (store_add(state->store, kind, owner, name, out.text, &why) == 0)
+		return 0;
+	if (err)
+		*err = why;
+	return poison(state, &why);
 }
 
 int state_service_row(struct state *state, const char *name, const struct service_options *options, struct err *err)
@@ -61,7 +70,8 @@ int state_service_row(struct state *state, const char *name, const struct servic
 	char text[IPVS_KEY_MAX], addr[INET_ADDR_MAX];
 
 	model_key(options, &key);
-	int rc = options_row(state, STORE_SERVICE, "", name, &service_fields, options, err);
+	int rc = options_row(
+		state, STORE_SERVICE, "", name, &service_fields, options, !model_service(&state->model, name), err);
 	if (!rc)
 		rc = state_row(state, STORE_OWNED_SERVICE, "", ipvs_key_format(&key, text), name, err);
 	if (!rc && inet_addr_is_set(&options->host))
@@ -72,7 +82,10 @@ int state_service_row(struct state *state, const char *name, const struct servic
 int state_backend_row(struct state *state, const char *service, const char *name, const struct backend_options *options,
 	struct err *err)
 {
-	return options_row(state, STORE_BACKEND, service, name, &backend_fields, options, err);
+	const struct service *there = model_service(&state->model, service);
+
+	return options_row(state, STORE_BACKEND, service, name, &backend_fields, options,
+		!there || !model_backend(there, name), err);
 }
 
 // --- the model, with what hangs on it ---

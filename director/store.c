@@ -20,10 +20,11 @@ static const char *const migrations[] = {
 };
 #define SCHEMA_VERSION ((int)ARRAY_SIZE(migrations))
 
-enum statement { PUT, GET, DELETE, EACH, EACH_OF, BEGIN, COMMIT, ROLLBACK, STATEMENTS };
+enum statement { PUT, ADD, GET, DELETE, EACH, EACH_OF, BEGIN, COMMIT, ROLLBACK, STATEMENTS };
 
 static const char *const sql[STATEMENTS] = {
 	[PUT] = "INSERT OR REPLACE INTO item (kind, owner, name, text) VALUES (?1, ?2, ?3, ?4)",
+	[ADD] = "INSERT INTO item (kind, owner, name, text) VALUES (?1, ?2, ?3, ?4)",
 	[GET] = "SELECT text FROM item WHERE kind = ?1 AND owner = ?2 AND name = ?3",
 	[DELETE] = "DELETE FROM item WHERE kind = ?1 AND owner = ?2 AND name = ?3",
 	[EACH] = "SELECT owner, name, text FROM item WHERE kind = ?1 ORDER BY owner, name",
@@ -319,6 +320,25 @@ int store_put(struct store *store, enum store_kind kind, const char *owner, cons
 	struct err *err)
 {
 	return change(store, kind, owner, name, text, err);
+}
+
+int store_add(struct store *store, enum store_kind kind, const char *owner, const char *name, const char *text,
+	struct err *err)
+{
+	int rc = begin(store, err);
+
+	if (rc)
+		return rc;
+	bind(store, ADD, kind, owner, name, text);
+	int code = sqlite3_step(store->statements[ADD]);
+	sqlite3_reset(store->statements[ADD]);
+	if ((code & 0xff) == SQLITE_CONSTRAINT) // it was there after all
+		return change(store, kind, owner, name, text, err);
+	if (code != SQLITE_DONE)
+		return refuse(store, code, err);
+	if (is_undoable(kind) && remember(store, kind, owner, name, NULL))
+		return err_set(err, -ENOMEM, "store", "out of memory");
+	return 0;
 }
 
 int store_delete(struct store *store, enum store_kind kind, const char *owner, const char *name, struct err *err)

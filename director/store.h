@@ -46,6 +46,9 @@ int store_undo(struct store *store, store_undone_fn each, void *ctx, struct err 
 // Parts of a turn. Putting replaces; deleting what is not there is fine.
 int store_put(struct store *store, enum store_kind kind, const char *owner, const char *name, const char *text,
 	struct err *err);
+// The same for a row that is not there, as far as the caller knows: it need not be looked for.
+int store_add(struct store *store, enum store_kind kind, const char *owner, const char *name, const char *text,
+	struct err *err);
 int store_delete(struct store *store, enum store_kind kind, const char *owner, const char *name, struct err *err);
 // All rows of one owner.
 int store_delete_all(struct store *store, enum store_kind kind, const char *owner, struct err *err);

@@ -62,7 +62,8 @@ int main(int argc, char **argv)
 		perror(argv[1]);
 		return 1;
 	}
-	fprintf(file, "{\"seconds\": %.6f, \"cpu\": %.6f, \"peak_kib\": %ld, \"faults\": %ld}\n", seconds, cpu, usage.ru_maxrss, usage.ru_minflt);
+	fprintf(file, "{\"seconds\": %.6f, \"cpu\": %.6f, \"peak_kib\": %ld, \"faults\": %ld}\n", seconds, cpu,
+		usage.ru_maxrss, usage.ru_minflt);
 	if (fclose(file)) {
 		perror(argv[1]);
 		return 1;
