@@ -153,6 +153,10 @@ static const struct field rows[] = {
 	{ "sync_ports", FIELD_CUSTOM, MEMBER(settings_wanted, sync_ports), .parse = parse_ports, .print = print_ports,
 		.help = "threads and ports of a sync daemon: 1, 2, 4 ... 64; for daemons started from now on" },
 	UINT(sync_qlen_max, INT_MAX, "longest queue of sync messages that are not yet sent"),
+	{ "lblc_expiration", FIELD_CUSTOM, MEMBER(settings_wanted, lblc_expiration), .parse = parse_refresh,
+		.print = print_seconds, .help = "scheduler lblc forgets the server of a destination after this time" },
+	{ "lblcr_expiration", FIELD_CUSTOM, MEMBER(settings_wanted, lblcr_expiration), .parse = parse_refresh,
+		.print = print_seconds, .help = "the same for lblcr" },
 	{ "sync_refresh_period", FIELD_CUSTOM, MEMBER(settings_wanted, sync_refresh_period), .parse = parse_refresh,
 		.print = print_seconds, .help = "a connection is synchronised again after this time at the earliest" },
 	UINT(sync_retries, 3, "how often a message is repeated within sync_refresh_period"),
@@ -269,6 +273,12 @@ static void as_text(const struct field *row, const int64_t n[2], char text[TEXT_
 		snprintf(text, TEXT_MAX, "%" PRId64, n[0]);
 }
 
+// The file of a scheduler comes with its module, which the kernel loads when it is first used.
+static bool comes_later(size_t row)
+{
+	return strcmp(rows[row].name, "lblc_expiration") == 0 || strcmp(rows[row].name, "lblcr_expiration") == 0;
+}
+
 // --- files ---
 
 static int open_file(const char *name, int flags)
@@ -375,7 +385,7 @@ int settings_new(
 	for (size_t i = 0; i < FILES; i++) {
 		int64_t now[2];
 
-		if (!(declared->set >> i & 1) || read_file(rows[i].name, now) != -ENOENT)
+		if (!(declared->set >> i & 1) || comes_later(i) || read_file(rows[i].name, now) != -ENOENT)
 			continue;
 		err_set(err, -EOPNOTSUPP, rows[i].name,
 			"this kernel has no such setting (" FOLDER "%s): take it out of the configuration",
@@ -437,6 +447,8 @@ int settings_apply(struct settings *settings, struct err *err)
 		if (!wanted(settings, i, want, &declared))
 			continue;
 		int rc = set_row(&rows[i], want, found, text);
+		if (rc == -ENOENT && comes_later(i))
+			continue; // the first resync after that sets it
 		if (rc < 0 && declared) {
 			err_set(err, rc, rows[i].name, "found %s, cannot be set to %s: %s", found, text, strerror(-rc));
 			err_prefix(err, "ipvs");
@@ -464,6 +476,8 @@ void settings_verify(struct settings *settings)
 		if (!wanted(settings, i, want, &declared))
 			continue;
 		int rc = set_row(&rows[i], want, found, text);
+		if (rc == -ENOENT && comes_later(i))
+			continue;
 		if (rc > 0)
 			tell_put_back(rows[i].name, found, text);
 		if (rc >= 0)

@@ -26,6 +26,7 @@ struct settings_wanted {
 	uint32_t nat_icmp_send, pmtu_disc, run_estimation, schedule_icmp, secure_tcp, sloppy_sctp, sloppy_tcp;
 	uint32_t snat_reroute, sync_persist_mode, sync_ports, sync_qlen_max, sync_retries, sync_sock_size;
 	uint32_t sync_version;
+	msec_t lblc_expiration, lblcr_expiration; // files of schedulers, there when their module is
 	msec_t sync_refresh_period;
 	struct settings_threshold {
 		uint32_t packets, period;

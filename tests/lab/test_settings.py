@@ -114,7 +114,7 @@ def other_value(name, now):
         return 3
     if name == "sync_threshold":
         return [2, 20]
-    if name == "sync_refresh_period":
+    if name in ("sync_refresh_period", "lblc_expiration", "lblcr_expiration"):
         return "7s"
     if name in ("am_droprate", "amemthresh", "sync_qlen_max", "sync_sock_size", "sync_ports"):
         return 64
@@ -131,6 +131,12 @@ def test_every_setting_of_this_kernel(t):
     for name, value in values.items():
         text = "\t".join(map(str, value)) if isinstance(value, list) else str(value).removesuffix("s")
         assert setting(t.di, name) == text, name
+
+
+def test_the_setting_of_a_scheduler_comes_with_it(t):
+    d = Director(t.di, ipvs={"lblc_expiration": "1h"}, resync="1s")
+    d.make("web", host=t.vip, port=80, method="lblc")
+    wait_for(lambda: setting(t.di, "lblc_expiration") == "3600", 10, "it is set once the kernel has the scheduler")
 
 
 def without(t, d, missing, mount_options="size=1m"):
