@@ -74,7 +74,7 @@ int state_service_row(struct state *state, const char *name, const struct servic
 		state, STORE_SERVICE, "", name, &service_fields, options, !model_service(&state->model, name), err);
 	if (!rc)
 		rc = state_row(state, STORE_OWNED_SERVICE, "", ipvs_key_format(&key, text), name, err);
-	if (!rc && inet_addr_is_set(&options->host))
+	if (!rc && inet_addr_is_set(&options->host) && vip_is_managed(state->vip))
 		rc = state_row(state, STORE_OWNED_ADDRESS, "", inet_addr_format(&options->host, addr), "", err);
 	return rc;
 }

@@ -259,6 +259,7 @@ static int adopt_services(struct state *state, struct err *err)
 	return rc;
 }
 
+// The same for VIPs. One that comes now, since vip_device was another before, is ours from now on.
 static int adopt_vips(struct state *state, struct err *err)
 {
 	struct owned *owned = NULL;
@@ -276,6 +277,17 @@ static int adopt_vips(struct state *state, struct err *err)
 		rc = vip_remove_stale(state->vip, &addr, err);
 		if (!rc)
 			rc = store_delete(state->store, STORE_OWNED_ADDRESS, "", o->name, err);
+	}
+	for (const struct service *s = state->model.services; s && !rc && vip_is_managed(state->vip); s = s->hh.next) {
+		char text[INET_ADDR_MAX];
+		struct owned *item;
+
+		if (!inet_addr_is_set(&s->options.host))
+			continue;
+		inet_addr_format(&s->options.host, text);
+		HASH_FIND_STR(owned, text, item);
+		if (!item)
+			rc = store_put(state->store, STORE_OWNED_ADDRESS, "", text, "", err);
 	}
 	owned_free(owned);
 	return rc;

@@ -110,8 +110,15 @@ static int explain_missing(const struct service *service, struct err *err)
 	const char *scheduler = service->options.scheduler, *engine = service->options.engine;
 	char path[80];
 
+	// a scheduler that is there is a module or built in; the engine is then what is missing
 	snprintf(path, sizeof(path), "/sys/module/ip_vs_%s", scheduler);
-	if (*engine && access(path, F_OK) == 0)
+	if (*engine && access(path, F_OK) != 0)
+		return err_set(err, -EINVAL, "pe",
+			"this kernel neither has nor can load scheduler \"%s\" (module ip_vs_%s) or persistence engine "
+			"\"%s\" "
+			"(module ip_vs_pe_%s)",
+			scheduler, scheduler, engine, engine);
+	if (*engine)
 		return err_set(err, -EINVAL, "pe",
 			"found \"%s\", a persistence engine that this kernel neither has nor can load (module "
 			"ip_vs_pe_%s)",
@@ -178,7 +185,8 @@ static int settle_kernel(struct state *state, struct err *err)
 	if (reconcile_settle(state->reconcile, &state->model, on_refused, state, err))
 		return -EREMOTEIO;
 	if (state->refused) {
-		*err = state->why;
+		if (err)
+			*err = state->why;
 		return state->refused;
 	}
 	struct err why = { 0 };
@@ -215,7 +223,7 @@ static void take_back(struct state *state, const struct err *why)
 int state_settle(struct state *state, struct err *err)
 {
 	struct err why = { 0 };
-	int rc = state->poisoned;
+	int rc = state->staged ? state->poisoned : 0;
 
 	if (rc) {
 		why = state->poison;
@@ -226,12 +234,16 @@ int state_settle(struct state *state, struct err *err)
 		if (store_end(state->store, &why))
 			rc = -EIO;
 	}
-	if (!rc)
-		rc = settle_kernel(state, &why);
+	// what nobody asked for is so whether it could be stored or not
+	if (!rc || !state->staged) {
+		int refused = settle_kernel(state, rc ? NULL : &why);
+
+		rc = rc ? rc : refused;
+	}
 	if (rc && state->staged)
 		take_back(state, &why);
-	else if (!rc)
-		store_end(state->store, NULL);
+	else
+		store_end(state->store, NULL); // VIPs that turned out not to be ours
 	if (rc)
 		free_stale(&state->stale_next);
 	LL_CONCAT(state->stale, state->stale_next);

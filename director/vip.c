@@ -251,6 +251,11 @@ void vip_unwant(struct vip *vip, const struct inet_addr *addr)
 	list_changed(vip, held);
 }
 
+bool vip_is_managed(const struct vip *vip)
+{
+	return vip->sock;
+}
+
 void vip_unwant_all(struct vip *vip)
 {
 	for (struct held *held = vip->held; held; held = held->hh.next) {
@@ -292,7 +297,7 @@ int vip_settle(struct vip *vip, void (*foreign)(void *ctx, const struct inet_add
 			announce_soon(vip, &held->addr);
 		if (vip->sock && added)
 			held->owned = true;
-		if (!held->owned)
+		if (vip->sock && !held->owned)
 			foreign(ctx, &held->addr);
 	}
 	return rc;

@@ -30,6 +30,7 @@ DEFINE_CLEANUP(struct vip *, vip_free)
 // One more service uses the address, one less. Only counted: vip_settle and vip_release carry it out.
 int vip_want(struct vip *vip, const struct inet_addr *addr); // 0 or -ENOMEM
 void vip_unwant(struct vip *vip, const struct inet_addr *addr);
+bool vip_is_managed(const struct vip *vip); // device is not "none"
 void vip_unwant_all(struct vip *vip);
 bool vip_is_wanted(const struct vip *vip, const struct inet_addr *addr);
 // The store says that we made this address in an earlier run; to be said before vip_settle.
