@@ -16,6 +16,8 @@
 #include <utlist.h>
 
 #define CONNECTION_MEMORY 16384 // bytes; bounds the header
+#define STREAM_BLOCK (32u << 10) // bytes of a stream that are made before others get their turn,
+#define STREAM_SLICE_MS 2        // or as many as are made in this time
 
 struct listener {
 	struct http_server *server;
@@ -156,9 +158,13 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t max)
 
 	(void)pos;
 	if (stream->taken == stream->out.len) {
+		const msec_t until = clock_now_ms() + STREAM_SLICE_MS;
+
 		stream->taken = stream->out.len = 0;
-		while (!stream->over && !stream->out.len)
-			stream->over = !stream->stream.next(stream->stream.ctx, &stream->out);
+		do
+			stream->over = stream->over || !stream->stream.next(stream->stream.ctx, &stream->out);
+		while (!stream->over &&
+			(!stream->out.len || (stream->out.len < STREAM_BLOCK && clock_now_ms() < until)));
 	}
 	if (stream->out.failed)
 		return MHD_CONTENT_READER_END_WITH_ERROR;
@@ -187,7 +193,7 @@ static struct MHD_Response *make_response(struct request *request)
 {
 	if (request->stream)
 		return MHD_create_response_from_callback(
-			MHD_SIZE_UNKNOWN, HTTP_PIECE, read_stream, request->stream, free_stream);
+			MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, request->stream, free_stream);
 	return MHD_create_response_from_buffer(request->answer_len, request->answer, MHD_RESPMEM_MUST_FREE);
 }
 

@@ -19,7 +19,7 @@
 #include <uv.h>
 
 #define HTTP_SEGMENTS_MAX 4
-#define HTTP_PIECE (32u << 10) // bytes of a streamed answer at a time, about
+#define HTTP_PIECE (4u << 10) // bytes of a streamed answer at a time, about
 #define HTTP_CONNECTIONS_MAX 20000u
 #define HTTP_IDLE_TIMEOUT_S 75u
 
