@@ -52,7 +52,7 @@ const char *api_name(struct http_exchange *exchange, size_t segment);
 
 // One object, read now; or a walk over all services (only: over one), with their backends or as names. -- api_show.c
 void api_answer_service(struct api *api, struct http_exchange *exchange, const struct service *service);
-void api_answer_backend(struct api *api, struct http_exchange *exchange, const struct backend *backend);
+void api_answer_backend(struct api *api, struct http_exchange *exchange, const struct backend *backend, bool counters);
 void api_answer_walk(struct api *api, struct http_exchange *exchange, struct service *only, bool expand);
 
 void api_service_list(void *ctx, struct http_exchange *exchange);

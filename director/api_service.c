@@ -69,7 +69,7 @@ void api_backend_get(void *ctx, struct http_exchange *exchange)
 	struct backend *backend = find_backend(ctx, exchange);
 
 	if (backend)
-		api_answer_backend(ctx, exchange, backend);
+		api_answer_backend(ctx, exchange, backend, true);
 }
 
 // --- changes: staged here, answered when the turn has ended ---
@@ -86,7 +86,7 @@ static void finish(void *ctx, struct http_exchange *exchange, int code, const st
 	if (code)
 		api_fail(exchange, code, err);
 	else if (backend)
-		api_answer_backend(api, exchange, backend);
+		api_answer_backend(api, exchange, backend, false);
 	else if (service && exchange->segment_count == 2)
 		api_answer_service(api, exchange, service);
 	else

@@ -107,16 +107,27 @@ static void write_max_packet(struct api *api, struct out *out, const struct back
 	out_uint(out, (mtu > IP_MAXPACKET ? IP_MAXPACKET : mtu) - overhead);
 }
 
-static void write_backend(struct api *api, struct out *out, const struct backend *backend,
-	const struct ipvs_counted *counted, size_t count)
+static void write_counters(struct out *out, const struct ipvs_counted *found)
 {
 	static const struct ipvs_counted none;
-	const enum backend_status status = desired_status(backend);
-	const char *reason = desired_reason(backend);
-	const struct ipvs_counted *found = reconcile_find(counted, count, backend);
 
 	if (!found)
 		found = &none;
+	out_key(out, "active");
+	out_uint(out, found->active);
+	out_key(out, "inactive");
+	out_uint(out, found->inactive);
+	out_key(out, "stats");
+	write_stats(out, &found->stats);
+}
+
+// Without counters when nobody looked: the kernel is not asked for its counters only to answer a change.
+static void write_backend(struct api *api, struct out *out, const struct backend *backend,
+	const struct ipvs_counted *counted, size_t count, bool counters)
+{
+	const enum backend_status status = desired_status(backend);
+	const char *reason = desired_reason(backend);
+
 	out_open(out, '{');
 	write_options(out, backend);
 	out_key(out, "origin");
@@ -126,12 +137,8 @@ static void write_backend(struct api *api, struct out *out, const struct backend
 	out_key(out, "status");
 	out_string(out, field_choice_name(backend_status_choices, status));
 	write_metrics(out, backend, status);
-	out_key(out, "active");
-	out_uint(out, found->active);
-	out_key(out, "inactive");
-	out_uint(out, found->inactive);
-	out_key(out, "stats");
-	write_stats(out, &found->stats);
+	if (counters)
+		write_counters(out, reconcile_find(counted, count, backend));
 	write_max_packet(api, out, backend);
 	if (backend->drain)
 		write_drain(out, backend->drain);
@@ -282,7 +289,7 @@ static void step(struct walk *walk, struct out *out)
 		enter_service(walk, out);
 	} else if (backend) {
 		out_key(out, backend->name);
-		write_backend(walk->api, out, backend, walk->counted, walk->count);
+		write_backend(walk->api, out, backend, walk->counted, walk->count, true);
 		walk->cursor.backend = backend->next;
 	} else {
 		out_close(out, '{');
@@ -345,13 +352,16 @@ void api_answer_service(struct api *api, struct http_exchange *exchange, const s
 	http_answer_out(exchange, 200, &out);
 }
 
-void api_answer_backend(struct api *api, struct http_exchange *exchange, const struct backend *backend)
+void api_answer_backend(struct api *api, struct http_exchange *exchange, const struct backend *backend, bool counters)
 {
 	struct out out = { .indented = true };
-	const struct ipvs_counted *counted;
-	size_t count;
+	const struct ipvs_counted *counted = NULL;
+	size_t count = 0;
 
-	reconcile_stats(api->state->reconcile, &backend->service->key, API_STATS_AGE_MS, &counted, &count, NULL);
-	write_backend(api, &out, backend, counted, count);
+	// without an answer of the kernel the rest is still worth showing
+	if (counters)
+		reconcile_stats(
+			api->state->reconcile, &backend->service->key, API_STATS_AGE_MS, &counted, &count, NULL);
+	write_backend(api, &out, backend, counted, count, counters);
 	http_answer_out(exchange, 200, &out);
 }

@@ -15,7 +15,7 @@
 #include <sys/socket.h>
 #include <utlist.h>
 
-#define CONNECTION_MEMORY 16384 // bytes; bounds the header
+#define CONNECTION_MEMORY 16384  // bytes; bounds the header
 #define STREAM_BLOCK (32u << 10) // bytes of a stream that are made before others get their turn,
 #define STREAM_SLICE_MS 2        // or as many as are made in this time
 
