@@ -4,6 +4,7 @@
 #include "director/api.h"
 
 #include "shared/confile.h"
+#include "shared/slices.h"
 #include "shared/util.h"
 
 #include <errno.h>
@@ -166,6 +167,7 @@ void api_config_get(void *ctx, struct http_exchange *exchange)
 
 struct answer {
 	const struct confile *file; // YAML, for lines; NULL: JSON
+	struct slices slices;       // JSON, service by service
 	struct out mistakes, plan;
 	size_t mistake_count, added, changed, deleted;
 	bool tell_plan;
@@ -315,6 +317,27 @@ static json_t *read_document(struct http_exchange *exchange, struct confile **re
 	return NULL;
 }
 
+static int next_service(void *ctx, char ret_name[MODEL_NAME_MAX + 2], json_t **ret)
+{
+	struct answer *answer = ctx;
+	struct slice key, value;
+
+	if (!slices_next(&answer->slices, &key, &value))
+		return 0;
+	json_t *name = json_loadb(key.text, key.len, JSON_DECODE_ANY, NULL);
+	json_t *json = json_loadb(value.text, value.len, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
+
+	if (name && json)
+		snprintf(ret_name, MODEL_NAME_MAX + 2, "%s", json_string_value(name)); // one letter too many is refused
+	json_decref(name);
+	if (name && json) {
+		*ret = json;
+		return 1;
+	}
+	json_decref(json);
+	return -EBADMSG;
+}
+
 void api_config_put(void *ctx, struct http_exchange *exchange)
 {
 	struct api *api = ctx;
@@ -322,9 +345,12 @@ void api_config_put(void *ctx, struct http_exchange *exchange)
 	const char *dry_run = http_query(exchange, "dry_run");
 	struct answer answer = { .tell_plan = dry_run && strcmp(dry_run, "0") != 0 };
 	struct err err = { 0 };
-	json_t *services = read_document(exchange, &file);
+	// a text that is not as plain as that is read as a whole
+	const bool sliced = !is_yaml(http_header(exchange, "Content-Type")) &&
+		slices_open(exchange->body, exchange->body_len, "services", &answer.slices);
+	json_t *services = sliced ? NULL : read_document(exchange, &file);
 
-	if (!services)
+	if (!sliced && !services)
 		return;
 	http_end_turn(exchange); // what replaces everything would hide what was refused before
 	answer.file = file;
@@ -332,6 +358,7 @@ void api_config_put(void *ctx, struct http_exchange *exchange)
 	out_open(&answer.plan, '[');
 	const struct state_document document = {
 		.services = services,
+		.next = next_service,
 		.dry_run = answer.tell_plan,
 		.step = on_step,
 		.mistake = on_mistake,
@@ -340,7 +367,12 @@ void api_config_put(void *ctx, struct http_exchange *exchange)
 	int rc = state_put_document(api->state, &document, &err);
 
 	json_decref(services);
-	if (answer.mistake_count) {
+	if (rc == -EBADMSG) {
+		services = api_body(exchange); // which says what is wrong with it
+		json_decref(services);
+		if (services)
+			api_fail(exchange, -EINVAL, &err);
+	} else if (answer.mistake_count) {
 		answer_mistakes(exchange, &answer, &err);
 	} else {
 		free(exchange->data);

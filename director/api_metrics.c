@@ -10,7 +10,7 @@
 #include <string.h>
 
 struct sample {
-	size_t label; // where its labels stand in walk->labels
+	size_t label; // where its labels stand in its block
 	uint64_t up, weight, active, inactive, connections, in_packets, out_packets, in_bytes, out_bytes;
 };
 
@@ -33,16 +33,26 @@ static const struct {
 		offsetof(struct sample, out_bytes) },
 };
 
+// A growing array would be copied now and then, all at once.
+#define BLOCK_SAMPLES 64
+struct block {
+	struct block *next;
+	size_t count;
+	struct sample samples[BLOCK_SAMPLES];
+	struct out labels; // each ends with a zero
+};
+
 struct walk {
 	struct api *api;
 	struct model_cursor cursor;   // of the first metric
 	const struct service *inside; // the one whose counters are at hand
 	struct ipvs_counted *counted;
 	size_t counted_count;
-	struct sample *samples;
-	size_t count, room;
-	struct out labels;   // each ends with a zero
-	size_t metric, next; // what comes next: this sample of this metric
+	struct block *blocks, *last;
+	// what comes next: of this metric, in this block, this sample
+	size_t metric;
+	struct block *block;
+	size_t next;
 	bool begun, gathered;
 };
 
@@ -52,8 +62,13 @@ static void walk_free(void *stream_ctx)
 
 	model_cursor_stop(&walk->cursor, &walk->api->state->model);
 	free(walk->counted);
-	free(walk->samples);
-	out_free(&walk->labels);
+	while (walk->blocks) {
+		struct block *block = walk->blocks;
+
+		walk->blocks = block->next;
+		out_free(&block->labels);
+		free(block);
+	}
 	free(walk);
 }
 
@@ -79,12 +94,13 @@ static void write_totals(struct out *out, const struct model *model)
 	write_gauge(out, "brass_agents_lost", "agents whose lease ran out", lost);
 }
 
-static void write_sample(struct walk *walk, struct out *out, const struct sample *sample)
+static void write_sample(
+	const struct walk *walk, struct out *out, const struct block *block, const struct sample *sample)
 {
 	const char *value = (const char *)sample + metrics[walk->metric].offset;
 
 	out_text(out, metrics[walk->metric].name);
-	out_text(out, walk->labels.text + sample->label);
+	out_text(out, block->labels.text + sample->label);
 	out_digits(out, *(const uint64_t *)(const void *)value);
 	out_bytes(out, "\n", 1);
 }
@@ -94,25 +110,25 @@ static struct sample *take(struct walk *walk, const struct backend *backend)
 	static const struct ipvs_counted none;
 	const struct ipvs_counted *c = reconcile_find(walk->counted, walk->counted_count, backend);
 
-	if (walk->count == walk->room) {
-		size_t room = walk->room ? 2 * walk->room : 64;
-		struct sample *samples = reallocarray(walk->samples, room, sizeof(*samples));
+	struct block *block = walk->last;
 
-		if (!samples)
+	if (!block || block->count == BLOCK_SAMPLES) {
+		block = calloc(1, sizeof(*block));
+		if (!block)
 			return NULL;
-		walk->samples = samples;
-		walk->room = room;
+		*(walk->last ? &walk->last->next : &walk->blocks) = block;
+		walk->last = block;
 	}
 	if (!c)
 		c = &none;
-	struct sample *sample = &walk->samples[walk->count++];
-	*sample = (struct sample) { walk->labels.len, desired_status(backend) == STATUS_UP, desired_weight(backend),
+	struct sample *sample = &block->samples[block->count++];
+	*sample = (struct sample) { block->labels.len, desired_status(backend) == STATUS_UP, desired_weight(backend),
 		c->active, c->inactive, c->stats.connections, c->stats.in_packets, c->stats.out_packets,
 		c->stats.in_bytes, c->stats.out_bytes };
 	// names have no character that Prometheus would want escaped
-	out_format(&walk->labels, "{service=\"%s\",backend=\"%s\"} ", backend->service->name, backend->name);
-	out_bytes(&walk->labels, "", 1);
-	return walk->labels.failed ? NULL : sample;
+	out_format(&block->labels, "{service=\"%s\",backend=\"%s\"} ", backend->service->name, backend->name);
+	out_bytes(&block->labels, "", 1);
+	return block->labels.failed ? NULL : sample;
 }
 
 // The next backend of the walk: counted, kept, and written as a sample of the first metric.
@@ -124,6 +140,7 @@ static void gather(struct walk *walk, struct out *out)
 	if (!service) {
 		walk->gathered = true;
 		walk->metric++;
+		walk->block = walk->blocks;
 		return;
 	}
 	if (walk->inside != service) {
@@ -142,20 +159,24 @@ static void gather(struct walk *walk, struct out *out)
 	walk->cursor.backend = backend->next;
 	const struct sample *sample = take(walk, backend);
 	if (sample)
-		write_sample(walk, out, sample);
+		write_sample(walk, out, walk->last, sample);
 	else
 		out->failed = true;
 }
 
 static void repeat(struct walk *walk, struct out *out)
 {
-	if (!walk->next)
+	if (walk->block == walk->blocks && !walk->next)
 		write_head(out, metrics[walk->metric].name, metrics[walk->metric].type, metrics[walk->metric].help);
-	if (walk->next < walk->count)
-		write_sample(walk, out, &walk->samples[walk->next++]);
-	if (walk->next == walk->count) {
-		walk->metric++;
+	if (walk->block && walk->next < walk->block->count)
+		write_sample(walk, out, walk->block, &walk->block->samples[walk->next++]);
+	if (walk->block && walk->next == walk->block->count) {
+		walk->block = walk->block->next;
 		walk->next = 0;
+	}
+	if (!walk->block) {
+		walk->metric++;
+		walk->block = walk->blocks;
 	}
 }
 

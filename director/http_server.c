@@ -17,7 +17,7 @@
 
 #define CONNECTION_MEMORY 16384  // bytes; bounds the header
 #define STREAM_BLOCK (32u << 10) // bytes of a stream that are made before others get their turn,
-#define STREAM_SLICE_MS 2        // or as many as are made in this time
+#define STREAM_SLICE_MS 1        // or as many as are made in this time
 
 struct listener {
 	struct http_server *server;

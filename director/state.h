@@ -125,8 +125,11 @@ struct state_step {
 };
 
 struct state_document {
-	json_t *services; // {"web": {..., "backends": {...}}}; taken apart on the way
-	bool dry_run;     // only tell
+	json_t *services; // {"web": {..., "backends": {...}}}; taken apart on the way; NULL: next gives them
+	// The next service, one at a time since all of them may be large: 1 with a name and a new reference, 0 at the
+	// end, or -errno, which ends it.
+	int (*next)(void *ctx, char ret_name[MODEL_NAME_MAX + 2], json_t **ret);
+	bool dry_run;                                           // only tell
 	void (*step)(void *ctx, const struct state_step *step); // may be NULL
 	void (*mistake)(void *ctx, const struct err *err);      // every one, with its path
 	void *ctx;

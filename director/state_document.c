@@ -154,6 +154,44 @@ static void read_service(struct reading *reading, json_t *json)
 	json_decref(backends);
 }
 
+static void read_named(struct reading *reading, const char *name, json_t *json)
+{
+	struct err err = { 0 };
+
+	if (!is_name(reading, name))
+		return;
+	reading->service = name;
+	if (!model_service(&reading->next, name)) {
+		read_service(reading, json);
+	} else {
+		err_set(&err, -EEXIST, NULL, "it is there twice");
+		mistake(reading, &err);
+	}
+	reading->service = NULL;
+}
+
+static int read_each(struct reading *reading)
+{
+	char name[MODEL_NAME_MAX + 2];
+	struct err err = { 0 };
+	json_t *json;
+	int rc;
+
+	while ((rc = reading->document->next(reading->document->ctx, name, &json)) > 0) {
+		if (HASH_COUNT(reading->next.services) < MODEL_SERVICES_MAX) {
+			read_named(reading, name, json);
+		} else {
+			err_set(&err, -EINVAL, NULL, "there are more than %d services", MODEL_SERVICES_MAX);
+			mistake(reading, &err);
+			rc = 0;
+		}
+		json_decref(json);
+		if (!rc)
+			break;
+	}
+	return rc;
+}
+
 static void read_services(struct reading *reading)
 {
 	json_t *services = reading->document->services, *json;
@@ -177,13 +215,10 @@ static void read_services(struct reading *reading)
 	{
 		char copy[MODEL_NAME_MAX + 1];
 
-		if (!is_name(reading, name))
-			continue;
 		snprintf(copy, sizeof(copy), "%s", name);
-		reading->service = copy;
-		read_service(reading, json);
-		reading->service = NULL;
-		json_object_del(services, copy); // read: 100,000 backends are a large tree
+		read_named(reading, name, json);
+		if (strcmp(copy, name) == 0)
+			json_object_del(services, copy); // read: 100,000 backends are a large tree
 	}
 }
 
@@ -374,8 +409,13 @@ int state_put_document(struct state *state, const struct state_document *documen
 	const struct difference difference = { state, document, err };
 	int rc = 0;
 
-	read_services(&reading);
-	if (reading.mistakes) {
+	if (document->services)
+		read_services(&reading);
+	else
+		rc = read_each(&reading);
+	if (rc) {
+		err_set(err, rc, NULL, "the document cannot be read");
+	} else if (reading.mistakes) {
 		rc = err_set(err, -EINVAL, NULL, "%zu mistake%s; nothing was changed", reading.mistakes,
 			reading.mistakes > 1 ? "s" : "");
 	} else {

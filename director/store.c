@@ -150,7 +150,8 @@ static int prepare_file(struct store *store, struct err *err)
 		rc = one_word(store, "PRAGMA journal_mode = WAL", word, sizeof(word), err);
 	if (rc)
 		return rc;
-	int code = sqlite3_exec(store->db, "PRAGMA synchronous = FULL; PRAGMA cache_size = -512; BEGIN IMMEDIATE", NULL, NULL, NULL);
+	int code = sqlite3_exec(
+		store->db, "PRAGMA synchronous = FULL; PRAGMA cache_size = -512; BEGIN IMMEDIATE", NULL, NULL, NULL);
 	for (int v = version; v < SCHEMA_VERSION && code == SQLITE_OK; v++)
 		code = sqlite3_exec(store->db, migrations[v], NULL, NULL, NULL);
 	// also takes the write lock once, so that a read-only file is found now and not at the first change

@@ -18,7 +18,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 # folder -> floors, lowest first; a name stands for NAME.c and NAME.h, a trailing * for every name that begins so
 FLOORS = {
     "shared": [
-        ["err", "log", "clock", "inet", "diff", "field", "out", "util"],
+        ["err", "log", "clock", "inet", "diff", "field", "out", "slices", "util"],
         ["confile", "confile_*", "options", "http_client"],
         ["netsock", "iflink", "ifaddr", "route"],
         ["check", "check_*", "protocol"],
