@@ -148,6 +148,7 @@ class KillRun:
             return
         done = damage(self.r, wal, start)
         table = kernel.saved()
+        kernel.restore("")  # a power cut takes the kernel's table along
         self.on_copy.start()
         self._settle(self.on_copy, candidates, f"the damaged copy ({done})")
         self.on_copy.kill()
