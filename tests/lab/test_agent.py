@@ -116,7 +116,7 @@ def test_dr_a_device_that_appears_later_does_not_answer_either(t):
     assert arp_answers(t.ro, "eth1", t.vip) == [t.di.mac()]
     # the control: that device would have answered
     t.r1.sysctl("net/ipv4/conf/late0/arp_ignore", 0)
-    assert len(arp_answers(t.ro, "eth1", t.vip)) == 2
+    wait_for(lambda: len(arp_answers(t.ro, "eth1", t.vip)) == 2, what="late0 answers, too")
 
 
 def test_dr_never_a_vip_without_device_conf(t):
