@@ -5,12 +5,25 @@ import os
 
 import pytest
 import topology
+from daemons import Director
 
 
 @pytest.fixture(autouse=True, scope="session")
 def in_the_lab():
     if not os.environ.get("BRASS_LAB"):
         pytest.fail("not in a lab: these tests change the kernel's network. Run them with scripts/lab", pytrace=False)
+
+
+@pytest.fixture
+def t():
+    """Clients, a router, a director's host and three real servers; a file may have a fixture of this name of its own."""
+    with topology.dr_topology() as t:
+        yield t
+
+
+@pytest.fixture
+def d(t):
+    return Director(t.di)
 
 
 def pytest_sessionfinish():

@@ -2,7 +2,6 @@
 """What the agent does to its host, and takes back: seen in the kernel, on the wire and by a client."""
 
 import difflib
-import json
 import os
 import re
 import shutil

@@ -16,17 +16,6 @@ SCHEDULERS = ("rr", "wrr", "lc", "wlc", "sh", "mh", "sed", "nq", "dh", "lblc", "
 NO_PULSE = {"type": "none"}  # the default is tcp
 
 
-@pytest.fixture
-def t():
-    with dr_topology() as t:
-        yield t
-
-
-@pytest.fixture
-def d(t):
-    return Director(t.di)
-
-
 def real_servers(t, *vips, servers=None):
     """Servers that are ready for dr: the VIPs on lo, no ARP for them, and something that answers."""
     for server in servers or t.servers:

@@ -8,9 +8,8 @@ import shutil
 import signal
 import sqlite3
 
-import pytest
 from daemons import Agent, Director
-from topology import BUILD, dr_topology, load, load_start, rules, serve, wait_for
+from topology import BUILD, load, load_start, rules, serve, wait_for
 
 BRASS = os.path.join(BUILD, "director", "cli", "brass")
 NO_PULSE = {"type": "none"}
@@ -23,17 +22,6 @@ def backend(host, **more):
 
 def web(*hosts, **more):
     return {"host": VIP, "port": 80, "backends": {f"b{n}": backend(h) for n, h in enumerate(hosts)}, **more}
-
-
-@pytest.fixture
-def t():
-    with dr_topology() as t:
-        yield t
-
-
-@pytest.fixture
-def d(t):
-    return Director(t.di)
 
 
 def brass(t, *words, check=True, stdin=None):

@@ -29,17 +29,6 @@ def world(quiet):
     return quiet
 
 
-@pytest.fixture
-def t():
-    with dr_topology() as t:
-        yield t
-
-
-@pytest.fixture
-def d(t):
-    return Director(t.di)
-
-
 def dr_servers(t, *vips):
     for server in t.servers:
         server.no_arp()

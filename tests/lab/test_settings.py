@@ -19,12 +19,6 @@ ROLE = {"interface": "eth0", "id": 7}
 FULL = {"interface": "eth0", "id": 7, "group": "224.0.0.81", "port": 8848, "ttl": 1, "max_length": 1472}
 
 
-@pytest.fixture
-def t():
-    with dr_topology() as t:
-        yield t
-
-
 def setting(host, name, value=None):
     return host.sysctl(VS + name, value)
 
