@@ -70,6 +70,14 @@ static int version_of(const struct split_options *split, const struct backend *b
 	return -1;
 }
 
+// Schedulers that divide a table of fixed size by weight.
+static uint32_t slots_of(const char *scheduler)
+{
+	if (strcmp(scheduler, "sh") == 0)
+		return SPLIT_SH_BUCKETS;
+	return strcmp(scheduler, "mh") == 0 ? SPLIT_MH_SLOTS : 0;
+}
+
 int desired_split(struct service *service)
 {
 	const struct split_options *split = service->split;
@@ -88,8 +96,7 @@ int desired_split(struct service *service)
 			.group = version_of(split, b),
 			.base = desired_status(b) == STATUS_UP ? b->options.weight : 0,
 		};
-	split_weights(
-		groups, split->count, members, i, strcmp(service->options.scheduler, "sh") == 0 ? SPLIT_SH_BUCKETS : 0);
+	split_weights(groups, split->count, members, i, slots_of(service->options.scheduler));
 	i = 0;
 	for (struct backend *b = service->backends; b; b = b->next)
 		b->split_weight = members[i++].weight;
@@ -139,7 +146,7 @@ void desired_service(const struct service *service, struct ipvs_service *ret)
 
 	*ret = (struct ipvs_service) {
 		.key = service->key,
-		.flags = options->flags,
+		.flags = model_flags(options),
 		.timeout_s = options->persistent_s,
 		.netmask = netmask(options->family, options->prefix),
 	};

@@ -57,6 +57,9 @@ struct tunnel_options {
 	int checksum;  // enum tunnel_checksum
 };
 
+// Flags that were not given: of mh and sh the fallback, of others none.
+#define MODEL_FLAGS_OF_SCHEDULER UINT32_MAX
+
 // clang-format off
 #define SERVICE_CORE \
 	uint64_t set; \
@@ -66,7 +69,7 @@ struct tunnel_options {
 	uint32_t fwmark;       /* 0: by host, port and protocol */ \
 	int family;            /* AF_INET or AF_INET6; of a firewall mark, else as the host */ \
 	char scheduler[16];    /* GORB calls it "method" */ \
-	uint32_t flags;        /* IP_VS_SVC_F_SCHED1..3 */ \
+	uint32_t flags;        /* IP_VS_SVC_F_SCHED1..3, or MODEL_FLAGS_OF_SCHEDULER */ \
 	uint32_t persistent_s; /* persistence timeout in seconds, 0: off */ \
 	uint32_t prefix;       /* clients of one prefix of this length persist together; 0: each address alone */ \
 	char engine[16];       /* persistence engine; "": none */ \
@@ -275,6 +278,9 @@ bool model_same_backend(const struct backend *a, const struct backend *b);
 const struct check_spec *model_pulse(const struct backend *backend);
 // The value of a backend's label, NULL when it has none of that name.
 const char *model_label(const struct backend *backend, const char *name);
+
+// Scheduler flags as the kernel is to have them.
+uint32_t model_flags(const struct service_core *options);
 
 // -- model_fields.c
 extern const struct field_choice model_methods[]; // all of enum forward_method

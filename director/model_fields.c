@@ -32,8 +32,18 @@ static const struct field_choice flag_choices[] = {
 	{ "sh-port", IP_VS_SVC_F_SCHED_SH_PORT },
 	{ "mh-fallback", IP_VS_SVC_F_SCHED1 },
 	{ "mh-port", IP_VS_SVC_F_SCHED2 },
+	{ "none", 0 },
 	{ NULL, 0 },
 };
+
+uint32_t model_flags(const struct service_core *options)
+{
+	bool has_fallback = strcmp(options->scheduler, "mh") == 0 || strcmp(options->scheduler, "sh") == 0;
+
+	if (options->flags != MODEL_FLAGS_OF_SCHEDULER)
+		return options->flags;
+	return has_fallback ? IP_VS_SVC_F_SCHED1 : 0;
+}
 
 static int parse_flags(const json_t *json, void *member, struct err *err)
 {
@@ -41,6 +51,10 @@ static int parse_flags(const json_t *json, void *member, struct err *err)
 		.name = "flags", .type = FIELD_FLAGS, .size = sizeof(uint32_t), .choices = flag_choices
 	};
 
+	if (json_is_string(json) && strcmp(json_string_value(json), "default") == 0) {
+		*(uint32_t *)member = MODEL_FLAGS_OF_SCHEDULER;
+		return 0;
+	}
 	return field_read_value(&row, json, member, err);
 }
 
@@ -48,6 +62,7 @@ static bool print_flags(const void *member, struct out *out)
 {
 	const struct service_options *options = container_of(member, struct service_options, flags);
 	const char *words[] = { "flag-1", "flag-2", "flag-3" };
+	uint32_t flags = model_flags(&options->core);
 	char text[64] = "";
 
 	if (strcmp(options->scheduler, "sh") == 0)
@@ -57,9 +72,11 @@ static bool print_flags(const void *member, struct out *out)
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
 		size_t n = strlen(text);
 
-		if (options->flags & (uint32_t)(IP_VS_SVC_F_SCHED1 << i))
+		if (flags & (uint32_t)(IP_VS_SVC_F_SCHED1 << i))
 			snprintf(text + n, sizeof(text) - n, "%s%s", n ? "|" : "", words[i]);
 	}
+	if (!options->flags)
+		snprintf(text, sizeof(text), "none");
 	if (*text)
 		out_string(out, text);
 	return *text;
@@ -308,7 +325,10 @@ static const struct field service_rows[] = {
 	{ "method", FIELD_CUSTOM, SVC(scheduler), .parse = parse_scheduler, .print = print_scheduler, .def = "\"wrr\"",
 		.help = "scheduler, by the name that the kernel gives it" },
 	{ "flags", FIELD_CUSTOM, SVC(flags), .parse = parse_flags, .print = print_flags, .choices = flag_choices,
-		.help = "scheduler flags, joined by \\|" },
+		.def = "\"default\"",
+		.help = "scheduler flags, joined by \\|, or none; by default mh and sh have their fallback: clients of "
+			"a "
+			"real server that is down go to the others" },
 	{ "persistent", FIELD_CUSTOM, SVC(persistent_s), .parse = parse_persistent, .print = print_persistent,
 		.def = "false", .help = "a client keeps its real server: true (300s) or a time" },
 	{ "netmask", FIELD_CUSTOM, SVC(prefix), .parse = parse_prefix, .print = print_prefix,
@@ -327,6 +347,7 @@ static const struct service_options service_defaults = {
 	.protocol = IPPROTO_TCP,
 	.family = AF_INET,
 	.scheduler = "wrr",
+	.flags = MODEL_FLAGS_OF_SCHEDULER,
 	.pulse = { CHECK_SPEC_DEFAULTS, .set = 1, .kind = CHECK_NONE },
 };
 

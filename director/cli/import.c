@@ -104,6 +104,9 @@ static bool take_ipv6(struct line *line, const char *value)
 
 static bool take_scheduler(struct line *line, const char *value)
 {
+	// which have a fallback of ours unless flags are given
+	if ((strcmp(value, "mh") == 0 || strcmp(value, "sh") == 0) && !json_object_get(line->object, "flags"))
+		set_string(line, "flags", "none");
 	set_string(line, "method", value);
 	return true;
 }

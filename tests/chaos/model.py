@@ -15,7 +15,7 @@ PULSE = {"type": "none", "interval": "1m", "timeout": "5s"}
 SCHEDULERS = ("rr", "wrr", "lc", "wlc", "sh", "mh", "sed", "nq", "dh", "lblc", "fo", "ovf")
 NO_SCHEDULER = "nope"  # a good name, which the kernel does not know
 FLAGS = ("flag-1", "flag-2", "flag-3")
-FLAG_NAMES = {**{f: f for f in FLAGS}, "mh-fallback": "flag-1", "mh-port": "flag-2", "sh-fallback": "flag-1", "sh-port": "flag-2"}
+FLAG_NAMES = {**{f: f for f in (*FLAGS, "none")}, "mh-fallback": "flag-1", "mh-port": "flag-2", "sh-fallback": "flag-1", "sh-port": "flag-2"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}")
 
 
@@ -98,7 +98,7 @@ def _flags(value):
     words = value.split("|") if isinstance(value, str) else [None]
     if not set(words) <= set(FLAG_NAMES):
         raise Refused(400)
-    return "|".join(sorted({FLAG_NAMES[w] for w in words}))
+    return "|".join(sorted({FLAG_NAMES[w] for w in words} - {"none"})) or "none"
 
 
 def _scheduler(value):
@@ -465,7 +465,9 @@ def keys_of(segments):
 
 
 def _flag_set(options):
-    return {FLAG_NAMES[word] for word in options.get("flags", "").split("|") if word}
+    if "flags" in options:
+        return {FLAG_NAMES[word] for word in options["flags"].split("|")} - {"none"}
+    return {"flag-1"} if options["method"] in ("mh", "sh") else set()  # their fallback
 
 
 def kernel_table(state):

@@ -31,7 +31,7 @@ def service_body(r):
     if r.random() < 0.2:
         body["persistent"] = r.choice((True, False, "2m", "90s"))
     if r.random() < 0.15:
-        body["flags"] = r.choice(("flag-1", "flag-2", "flag-1|flag-2", "mh-port"))
+        body["flags"] = r.choice(("flag-1", "flag-2", "flag-1|flag-2", "mh-port", "none"))
     if r.random() < 0.1:
         body["ops"] = r.random() < 0.7
     if r.random() < 0.1:

@@ -194,7 +194,7 @@ def test_import_of_what_ipvsadm_saved(t, d, tmp_path):
         "-a -t 10.1.0.60:80 -r 10.1.0.102:8080 -m -w 0", "-A -u [fd00:1::60]:53 -s rr -o", "-a -u [fd00:1::60]:53 -r [fd00:1::101]:53 -g",
         "-A -f 7 -s mh -b mh-port,mh-fallback", "-a -f 7 -r 10.1.0.101:0 -i --tun-type gue --tun-port 6080 --tun-remcsum",
         "-A -f 7 -6 -s rr", "-a -f 7 -6 -r [fd00:1::101]:0 -i --tun-type gre --tun-csum", "-A -t 10.1.0.60:0 -s rr -p 300",
-        "-a -t 10.1.0.60:0 -r 10.1.0.101:0 -g", "-A --sctp-service 10.1.0.60:9 -s rr"):  # fmt: skip
+        "-a -t 10.1.0.60:0 -r 10.1.0.101:0 -g", "-A --sctp-service 10.1.0.60:9 -s sh"):  # fmt: skip
         t.di.run("ipvsadm", *line.split())
     saved = tmp_path / "saved"
     table = rules(t.di)

@@ -114,6 +114,11 @@ def test_schedulers(world, scheduler):
         return
     assert status == 200, answer
     d.make("x/b", host=RIP, method="dr", pulse=NO_PULSE)
+    # unless told otherwise, clients of a real server that is down go to the others
+    fallback = f" -b {scheduler}-fallback" if scheduler in ("mh", "sh") else ""
+    assert f"-A -t 10.1.0.100:80 -s {scheduler}{fallback}\n" in rules(t.di)
+    assert d.get("/service/x")["options"].get("flags", "") == fallback[4:]
+    assert d.api("PATCH", "/service/x", {"flags": "none"})[0] == 200
     assert f"-A -t 10.1.0.100:80 -s {scheduler}\n" in rules(t.di)
     assert d.api("PATCH", "/service/x", {"method": "rr"})[0] == 200
     assert "-A -t 10.1.0.100:80 -s rr\n" in rules(t.di)
@@ -443,15 +448,27 @@ def test_142_versions(t, d):
     within_bound(ten_thousand(t, d), shares)
 
 
-@pytest.mark.parametrize("service", [{"method": "mh"}, {"method": "wrr", "persistent": "60s"}, {"method": "sh"}], ids=["mh", "persistent", "sh"])
-def test_sticky_shares(t, d, service):
+STICKY = {
+    "mh": ({"method": "mh"}, ()),
+    "sh": ({"method": "sh"}, ()),
+    "persistent": ({"method": "wrr", "persistent": "60s"}, ()),
+    # d has no other, so its share goes to the others; the rest of a and c takes over for what is missing
+    "mh, some down": ({"method": "mh"}, ("a-0", "c-1", "d-0")),
+    "sh, some down": ({"method": "sh"}, ("a-0", "c-1", "d-0")),
+}
+
+
+@pytest.mark.parametrize("service,down", STICKY.values(), ids=STICKY.keys())
+def test_sticky_shares(t, d, service, down):
     """Clients stick to their version, and the versions' shares of clients are right."""
     clients = [f"10.0.{1 + n // 250}.{1 + n % 250}" for n in range(1000)]
     t.cl.ip(*(f"addr add {c}/32 dev eth0" for c in clients))
     t.ro.ip("addr add 10.0.255.1/16 dev eth0")
     dr_servers(t, VIP)
-    shares = {"a": 60, "b": 30, "c": 10}
-    split_service(t, d, shares, {"a": 3, "b": 2, "c": 2}, **service)
+    shares = {"a": 60, "b": 30, "c": 10, **({"d": 25} if down else {})}
+    split_service(t, d, shares, {"a": 3, "b": 2, "c": 2, "d": 1}, **service)
+    for backend in down:
+        assert d.api("PATCH", f"/service/web/{backend}", {"weight": 0})[0] == 200
     with t.cl.inside():
         for client in clients * 2:
             s = socket.create_connection((VIP, 80), 5, (client, 0))
@@ -461,6 +478,7 @@ def test_sticky_shares(t, d, service):
     for (client, _), rip in connections(t.di).items():
         seen[client].add(rip)
     assert len(seen) == 1000 and all(len(rips) == 1 for rips in seen.values()), "a client went to two real servers"
+    shares.pop("d", None)
     within_bound(collections.Counter(versions[next(iter(rips))] for rips in seen.values()), shares)
 
 

@@ -60,10 +60,12 @@ static void test_marks_of_both_families(void **state)
 {
 	(void)state;
 	assert_import("-A -f 7 -s mh -b mh-port,mh-fallback\n"
+		      "-A -f 8 -s sh\n"
 		      "-A -f 7 -6 -s rr\n"
 		      "-a -f 7 -6 -r [fd00::2]:0 -i --tun-type gue --tun-port 6080 --tun-remcsum\n",
-		3,
+		4,
 		"{\"fwmark-7\": {\"fwmark\": 7, \"method\": \"mh\", \"flags\": \"mh-port,mh-fallback\"},"
+		" \"fwmark-8\": {\"fwmark\": 8, \"method\": \"sh\", \"flags\": \"none\"},"
 		" \"fwmark6-7\": {\"fwmark\": 7, \"family\": \"ipv6\", \"method\": \"rr\", \"backends\": "
 		"{\"fd00::2-0\":"
 		" {\"host\": \"fd00::2\", \"method\": \"gue\", \"tunnel\": {\"port\": 6080, \"checksum\": \"remote\"},"
