@@ -33,11 +33,6 @@ static struct service *find_service(struct api *api, struct http_exchange *excha
 	const char *name = api_name(exchange, 1);
 	struct service *service = name ? model_service(&api->state->model, name) : NULL;
 
-	// its new scheduler is yet to be tried: a change of it in the same turn would hide that it was refused
-	if (service && service->turn == api->state->turn) {
-		http_end_turn(exchange);
-		service = model_service(&api->state->model, name);
-	}
 	if (name && !service)
 		api_not_found(api, exchange, "service", name);
 	return service;

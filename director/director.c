@@ -335,7 +335,6 @@ static int load_state(struct director *d, struct err *err)
 		.path = d->path,
 		.reap_after_ms = d->config->reap_ms,
 		.take_all = d->config->take_all,
-		.turn = 1,
 		.first_revision = (uint32_t)(clock_wall_ms() / 1000),
 		.agent_changed = agent_changed,
 		.agent_gone = agent_gone,

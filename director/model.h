@@ -180,9 +180,8 @@ struct service {
 	uint32_t backend_count;
 	bool split_due; // the weights of its split are to be worked out
 	struct service *split_next;
-	char *silent;  // versions of the split without a healthy backend, for people; NULL: none
-	uint64_t turn; // of the state, in which its scheduler was last changed: the kernel may yet refuse it
-	bool leaving;  // moved elsewhere: goes with its last backend
+	char *silent; // versions of the split without a healthy backend, for people; NULL: none
+	bool leaving; // moved elsewhere: goes with its last backend
 };
 
 struct agent {

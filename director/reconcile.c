@@ -4,6 +4,7 @@
 #include "director/reconcile.h"
 
 #include "director/known.h"
+#include "director/proven.h"
 #include "shared/clock.h"
 #include "shared/diff.h"
 #include "shared/log.h"
@@ -49,6 +50,7 @@ struct work {
 struct reconcile {
 	struct ipvs *ipvs;
 	struct known_table table;
+	struct proven proven;
 	struct touched *touched;
 	size_t touched_count, touched_room;
 	bool no_memory; // to note what was touched
@@ -520,6 +522,31 @@ int reconcile_settle(
 	}
 	if (rc)
 		err_context(err, "cannot speak to the kernel: ");
+	return rc;
+}
+
+int reconcile_prove(struct reconcile *r, const char *scheduler, const char *engine)
+{
+	struct ipvs_key key;
+	bool left;
+
+	if (proven_has(&r->proven, scheduler, engine))
+		return 0;
+	for (const struct known *known = r->table.services; known; known = known->hh.next) {
+		if (strcmp(known->service.scheduler, scheduler) == 0 && strcmp(known->service.engine, engine) == 0) {
+			proven_add(&r->proven, &known->service);
+			return 0;
+		}
+	}
+	int rc = proven_check(&r->proven, r->ipvs, scheduler, engine, &left, &key);
+
+	ipvs_on_refused(r->ipvs, on_refused, r);
+	if (left && known_observe(&r->table, &key, NULL))
+		r->blind = true;
+	if (left) { // the next settle deletes it
+		reconcile_claim(r, &key);
+		reconcile_touch(r, &key);
+	}
 	return rc;
 }
 

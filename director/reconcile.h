@@ -32,6 +32,10 @@ bool reconcile_verifying(const struct reconcile *r);
 void reconcile_touch(struct reconcile *r, const struct ipvs_key *key);
 void reconcile_touch_dest(struct reconcile *r, const struct ipvs_key *key, const struct inet_endpoint *to);
 
+// Has the kernel this scheduler and this persistence engine ("": none), or can it load them? 0: yes, or nobody knows;
+// -ENOENT: no. A message or two for each pair, once.
+int reconcile_prove(struct reconcile *r, const char *scheduler, const char *engine);
+
 // What the kernel would not take: a service (to is NULL) or one of its destinations.
 typedef void (*reconcile_refused_fn)(
 	void *ctx, const struct ipvs_key *key, const struct inet_endpoint *to, int error, const struct err *why);

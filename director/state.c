@@ -252,6 +252,8 @@ int state_put_service(struct state *state, const char *name, const struct servic
 			err, -EEXIST, NULL, "service %s exists and differs in: %s; PATCH changes it", name, names);
 	}
 	rc = state_check_key(state, NULL, &options, err);
+	if (!rc)
+		rc = state_check_kernel(state, NULL, &options, err);
 	if (rc)
 		return rc;
 	if (HASH_COUNT(state->model.services) >= MODEL_SERVICES_MAX)
@@ -263,7 +265,6 @@ int state_put_service(struct state *state, const char *name, const struct servic
 	service = state_add_service(state, name, &options);
 	if (!service)
 		return err_set(err, -EIO, NULL, "out of memory");
-	service->turn = state->turn;
 	char key[IPVS_KEY_MAX];
 	if (reconcile_knows(state->reconcile, &service->key))
 		log_warning("service %s: the kernel already has %s, made by someone else: taken over", name,
@@ -290,9 +291,10 @@ int state_set_service(
 	model_service_options(service, &old);
 	if (rc || (!field_diff(&service_fields, &options, &old, names, sizeof(names)) && options.set == old.set))
 		return rc;
+	rc = state_check_kernel(state, service, &options, err);
+	if (rc)
+		return rc;
 	state->staged = true;
-	if (strcmp(options.scheduler, old.scheduler) != 0 || strcmp(options.engine, old.engine) != 0)
-		service->turn = state->turn;
 	rc = state_service_row(state, service->name, &options, err);
 	if (!rc)
 		rc = state_change_service(state, service, &options);

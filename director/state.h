@@ -46,7 +46,6 @@ struct state {
 	// a backend has begun to drain
 	void (*drain_due)(void *ctx);
 	void *ctx;
-	uint64_t turn; // number of the turn under way, from 1
 	// --- of the turn under way ---
 	bool staged;  // something was asked for
 	int poisoned; // -errno: a change could not be staged wholly; the turn must be taken back

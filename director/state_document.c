@@ -11,7 +11,7 @@
 #include <string.h>
 
 struct reading {
-	const struct state *state; // the one that stands
+	struct state *state; // the one that stands
 	const struct state_document *document;
 	struct model next;
 	size_t mistakes;
@@ -141,6 +141,9 @@ static void read_service(struct reading *reading, json_t *json)
 
 		if (!rc)
 			rc = check_next_key(reading, &options, &err);
+		if (!rc && !reading->document->dry_run) // which leaves the kernel alone
+			rc = state_check_kernel(reading->state, model_service(&reading->state->model, reading->service),
+				&options, &err);
 		if (!rc) {
 			service = model_add_service(&reading->next, reading->service, &options);
 			if (!service)

@@ -161,6 +161,8 @@ int state_move_service(struct state *state, struct service *service, const struc
 				b->name);
 	rc = state_check_key(state, NULL, &options, err);
 	if (!rc)
+		rc = state_check_kernel(state, service, &options, err);
+	if (!rc)
 		rc = old_name(state, NULL, service->name, old_as, err);
 	if (rc)
 		return rc;

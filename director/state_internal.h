@@ -31,6 +31,9 @@ void state_drop_backend(struct state *state, struct backend *backend);
 int state_delete_backend_rows(struct state *state, const struct backend *backend, struct err *err);
 
 // Is the place of a service, or of a backend, free (or its own)? 0 or -EEXIST.
+// Has the kernel what these options ask for, and the service, if there is one, did not? -- state_turn.c
+int state_check_kernel(
+	struct state *state, const struct service *old, const struct service_options *options, struct err *err);
 int state_check_key(
 	const struct state *state, const struct service *self, const struct service_options *options, struct err *err);
 int state_check_place(const struct service *service, const struct backend *self, const struct backend_options *options,

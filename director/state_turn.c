@@ -105,9 +105,9 @@ static const struct backend *backend_of(const struct service *service, const str
 }
 
 // IPVS says ENOENT for a scheduler or a persistence engine that it neither has nor can load (ip_vs_ctl.c).
-static int explain_missing(const struct service *service, struct err *err)
+static int explain_missing(const struct service_core *options, struct err *err)
 {
-	const char *scheduler = service->options.scheduler, *engine = service->options.engine;
+	const char *scheduler = options->scheduler, *engine = options->engine;
 	char path[80];
 
 	// a scheduler that is there is a module or built in; the engine is then what is missing
@@ -128,10 +128,21 @@ static int explain_missing(const struct service *service, struct err *err)
 		scheduler);
 }
 
+int state_check_kernel(
+	struct state *state, const struct service *old, const struct service_options *options, struct err *err)
+{
+	if (old && strcmp(old->options.scheduler, options->scheduler) == 0 &&
+		strcmp(old->options.engine, options->engine) == 0)
+		return 0;
+	if (!reconcile_prove(state->reconcile, options->scheduler, options->engine))
+		return 0;
+	return explain_missing(&options->core, err);
+}
+
 static int explain(const struct service *service, const struct backend *backend, int error, struct err *err)
 {
 	if (error == -ENOENT && service && !backend)
-		return explain_missing(service, err);
+		return explain_missing(&service->options, err);
 	if (error == -EINVAL && backend && backend->options.host.family != service->options.family)
 		err_context(err, "a real server of another address family and a sync daemon exclude each other: ");
 	err_context(err, "the kernel refused: ");
@@ -248,7 +259,6 @@ int state_settle(struct state *state, struct err *err)
 		free_stale(&state->stale_next);
 	LL_CONCAT(state->stale, state->stale_next);
 	state->stale_next = NULL;
-	state->turn++;
 	state->staged = false;
 	state->poisoned = 0;
 	if (rc && err)

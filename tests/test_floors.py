@@ -27,7 +27,7 @@ FLOORS = {
         [],
         ["model", "model_*", "ipvs_key"],
         ["store", "store_*", "lease", "health", "ipvs", "ipvs_*", "announce", "path", "settings", "sync", "sysctl"],
-        ["split", "desired", "known", "reconcile", "probe", "vip", "state", "state_*"],
+        ["split", "desired", "known", "proven", "reconcile", "probe", "vip", "state", "state_*"],
         ["http_server", "auth", "api", "api_*", "metrics", "events"],
         ["config", "director", "main"],
     ],

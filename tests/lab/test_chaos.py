@@ -60,11 +60,11 @@ def test_faults_are_real(tmp_path):
     sequence = [
         {"op": "request", "verb": "PUT", "path": "/service/a", "body": {"host": "10.0.0.1", "port": 80}},
         {"op": "fault", "seed": 1, "refuse_in": 1},
-        {"op": "request", "verb": "PATCH", "path": "/service/a", "body": {"method": "rr"}},
+        {"op": "request", "verb": "PATCH", "path": "/service/a", "body": {"persistent": "1m"}},
         {"op": "fault", "seed": 1, "lose_in": 1},
-        {"op": "request", "verb": "PATCH", "path": "/service/a", "body": {"method": "lc"}},
+        {"op": "request", "verb": "PATCH", "path": "/service/a", "body": {"persistent": "2m"}},
         {"op": "fault", "seed": 1, "interrupt_in": 1},
-        {"op": "request", "verb": "PATCH", "path": "/service/a", "body": {"method": "sh"}},
+        {"op": "request", "verb": "PATCH", "path": "/service/a", "body": {"persistent": "3m"}},
     ]
     trace = tmp_path / "trace"
     trace.write_text("".join(json.dumps(operation) + "\n" for operation in sequence))

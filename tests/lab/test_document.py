@@ -118,12 +118,30 @@ def test_what_the_kernel_refuses_is_taken_back_whole(t, d):
     table, document = rules(t.di), d.get("/config")
     answer = put(d, {"web": web("10.1.0.102", weight=None) | {"method": "nope"}, "new": {"host": "10.1.0.51", "port": 1}} | {}, code=400)
     assert "errors" in answer  # weight is no field of a service
-    answer = put(d, {"web": web("10.1.0.102", method="nope"), "new": {"host": "10.1.0.51", "port": 1}}, code=400)
-    assert answer["field"] == "services.web.method" and "ip_vs_nope" in answer["error"]
+    # a real server of the other family, while connections are synchronised
+    t.di.run("ipvsadm", "--start-daemon", "master")
+    other = {"host": "10.1.0.52", "port": 80, "backends": {"b": backend("fd00:1::101", method="ipip")}}
+    answer = put(d, {"web": web("10.1.0.102"), "new": {"host": "10.1.0.51", "port": 1}, "other": other}, code=500)
+    assert "sync daemon exclude each other" in answer["error"]
     assert rules(t.di) == table and d.get("/config") == document
+    t.di.run("ipvsadm", "--stop-daemon", "master")
     d.restart()
     assert rules(t.di) == table and d.get("/config") == document
     assert vips(t) == ["10.1.0.100/32", "10.1.0.50/32"]
+
+
+def test_what_the_kernel_lacks_is_found_before_anything_is_stored(t, d):
+    """All of it, each with its path, and a power cut at any time finds none of it on the disk."""
+    put(d, {"web": web("10.1.0.101")})
+    table, document = rules(t.di), d.get("/config")
+    sip = {"host": "10.1.0.50", "port": 5060, "protocol": "udp", "persistent": True, "pe": "nope"}
+    answer = put(d, {"web": web("10.1.0.102", method="nope"), "new": {"host": "10.1.0.51", "port": 1}, "sip": sip}, code=400)
+    assert [m["field"] for m in answer["errors"]] == ["services.web.method", "services.sip.pe"]
+    assert "ip_vs_nope" in answer["errors"][0]["error"] and "ip_vs_pe_nope" in answer["errors"][1]["error"]
+    assert rules(t.di) == table and d.get("/config") == document
+    for name in (d.store, f"{d.store}-wal"):
+        with open(name, "rb") as file:
+            assert b"nope" not in file.read(), name
 
 
 def test_agents_are_left_alone(t, d):
