@@ -79,26 +79,11 @@ static void write_drain(struct out *out, const struct drain *drain)
 	out_close(out, '{');
 }
 
-static enum path_wrap wrap_of(const struct backend_core *options)
-{
-	switch ((enum forward_method)options->method) {
-	case FORWARD_DR:
-	case FORWARD_NAT:
-		break;
-	case FORWARD_IPIP:
-		return PATH_IPIP;
-	case FORWARD_GUE:
-		return options->tunnel.checksum == CHECKSUM_REMOTE ? PATH_GUE_REMOTE : PATH_GUE;
-	case FORWARD_GRE:
-		return options->tunnel.checksum == CHECKSUM_ON ? PATH_GRE_CHECKSUM : PATH_GRE;
-	}
-	return PATH_PLAIN;
-}
-
 // The largest packet of a client that goes to the backend uncut; nothing where there is no way to it.
 static void write_max_packet(struct api *api, struct out *out, const struct backend *backend)
 {
-	const uint32_t overhead = path_overhead(wrap_of(&backend->options), backend->options.host.family);
+	const struct backend_core *options = &backend->options;
+	const uint32_t overhead = tunnel_overhead(options->method, &options->tunnel, options->host.family);
 	uint32_t mtu = 0;
 
 	if (path_mtu(api->state->path, &backend->options.host, clock_now_ms(), &mtu, NULL) || mtu <= overhead)

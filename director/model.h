@@ -50,13 +50,6 @@ struct labels {
 	} items[MODEL_LABELS_MAX]; // as far as count
 };
 
-// How tunnel packets are wrapped, beyond the method.
-enum tunnel_checksum { CHECKSUM_OFF, CHECKSUM_ON, CHECKSUM_REMOTE };
-struct tunnel_options {
-	uint16_t port; // gue: UDP port of the real server; 0: none
-	int checksum;  // enum tunnel_checksum
-};
-
 // Flags that were not given: of mh and sh the fallback, of others none.
 #define MODEL_FLAGS_OF_SCHEDULER UINT32_MAX
 
@@ -282,7 +275,6 @@ const char *model_label(const struct backend *backend, const char *name);
 uint32_t model_flags(const struct service_core *options);
 
 // -- model_fields.c
-extern const struct field_choice model_methods[]; // all of enum forward_method
 extern const struct field_table service_fields, backend_fields;
 
 #endif

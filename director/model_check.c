@@ -64,50 +64,27 @@ int model_check_service(struct service_options *options, struct err *err)
 	return 0;
 }
 
-static int check_tunnel(const struct backend_core *options, struct err *err)
-{
-	const char *method = field_choice_name(model_methods, options->method);
-	const struct tunnel_options *tunnel = &options->tunnel;
-
-	if (options->method == FORWARD_GUE && !tunnel->port)
-		return err_set(err, -EINVAL, "tunnel.port", "missing; method gue needs the real server's UDP port");
-	if (options->method != FORWARD_GUE && tunnel->port)
-		return err_set(err, -EINVAL, "tunnel.port", "found %u with method %s; only gue has a port",
-			tunnel->port, method);
-	if (options->method != FORWARD_GUE && tunnel->checksum == CHECKSUM_REMOTE)
-		return err_set(err, -EINVAL, "tunnel.checksum", "found remote with method %s; only gue has it", method);
-	if (options->method != FORWARD_GUE && options->method != FORWARD_GRE && tunnel->checksum)
-		return err_set(
-			err, -EINVAL, "tunnel.checksum", "found on with method %s; gue and gre have one", method);
-	return 0;
-}
-
-static bool is_tunnel(int method)
-{
-	return method == FORWARD_IPIP || method == FORWARD_GUE || method == FORWARD_GRE;
-}
-
 static int check_pair(const struct service_core *service, const struct backend_core *options, struct err *err)
 {
-	const char *method = field_choice_name(model_methods, options->method);
+	const char *method = field_choice_name(forward_method_choices, options->method);
 
 	if (options->method != FORWARD_NAT && options->port != service->port)
 		return err_set(err, -EINVAL, "port",
 			"found %u, allowed is the service's port %u: method %s does not rewrite ports", options->port,
 			service->port, method);
-	if (!is_tunnel(options->method) && options->host.family != service->family)
+	if (!forward_is_tunnel(options->method) && options->host.family != service->family)
 		return err_set(err, -EINVAL, "host",
 			"found an %s address for an %s service; another family needs a tunnel: ipip, gue or gre",
 			family_name(options->host.family), family_name(service->family));
 	if (options->method == FORWARD_NAT && service->ops)
 		return err_set(err, -EINVAL, "method",
 			"found nat, allowed are dr and tunnels: in one-packet mode replies of nat backends are lost");
-	if (inet_addr_cmp(&options->host, &service->host) == 0 && is_tunnel(options->method))
+	if (inet_addr_cmp(&options->host, &service->host) == 0 && forward_is_tunnel(options->method))
 		return err_set(err, -EINVAL, "host", "the VIP itself cannot be a backend of method %s", method);
 	if (options->lower > options->upper)
 		return err_set(err, -EINVAL, "lower", "found %u, allowed is at most upper, which is %u", options->lower,
 			options->upper);
-	return check_tunnel(options, err);
+	return tunnel_check(options->method, &options->tunnel, err);
 }
 
 int model_check_backend(const struct service_core *service, struct backend_options *options, struct err *err)

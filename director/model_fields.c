@@ -13,16 +13,6 @@
 #define IPVS_PERSISTENT_MAX_S 86400
 #define SHARE_MAX 1000000
 
-const struct field_choice model_methods[] = {
-	{ "dr", FORWARD_DR },
-	{ "ipip", FORWARD_IPIP },
-	{ "tunnel", FORWARD_IPIP },
-	{ "gue", FORWARD_GUE },
-	{ "gre", FORWARD_GRE },
-	{ "nat", FORWARD_NAT },
-	{ NULL, 0 },
-};
-
 // One bit has one meaning a scheduler (ipvsadm(8), --sched-flags); sh and mh mean the same by the first two.
 static const struct field_choice flag_choices[] = {
 	{ "flag-1", IP_VS_SVC_F_SCHED1 },
@@ -307,7 +297,6 @@ static bool print_split(const void *member, struct out *out)
 #define MEMBER(type, member) .offset = offsetof(type, member), .size = sizeof(((type *)NULL)->member)
 #define SVC(member) MEMBER(struct service_options, member)
 #define BE(member) MEMBER(struct backend_options, member)
-#define TUN(member) MEMBER(struct tunnel_options, member)
 
 static const struct field_choice family_choices[] = { { "ipv4", AF_INET }, { "ipv6", AF_INET6 }, { NULL, 0 } };
 
@@ -360,36 +349,12 @@ const struct field_table service_fields = {
 	.defaults = &service_defaults,
 };
 
-static const struct field_choice checksum_choices[] = {
-	{ "none", CHECKSUM_OFF },
-	{ "on", CHECKSUM_ON },
-	{ "remote", CHECKSUM_REMOTE },
-	{ NULL, 0 },
-};
-
-static const struct field tunnel_rows[] = {
-	{ "port", FIELD_UINT, TUN(port), .max = 65535, .def = "0", .help = "gue: UDP port of the real server" },
-	{ "checksum", FIELD_CHOICE, TUN(checksum), .choices = checksum_choices, .def = "\"none\"",
-		.help = "gue: none, on or remote; gre: none or on" },
-};
-
-static const struct tunnel_options tunnel_defaults = { .port = 0 };
-
-static const struct field_table tunnel_fields = {
-	.what = "tunnel",
-	.rows = tunnel_rows,
-	.count = ARRAY_SIZE(tunnel_rows),
-	.size = sizeof(struct tunnel_options),
-	.set_offset = -1,
-	.defaults = &tunnel_defaults,
-};
-
 static const struct field backend_rows[] = {
 	{ "host", FIELD_ADDR, BE(host), .required = true, .help = "RIP" },
 	{ "port", FIELD_UINT, BE(port), .max = 65535,
 		.help = "port of the real server; default: the service's (only nat can change it)" },
 	{ "weight", FIELD_UINT, BE(weight), .max = 65535, .def = "100", .help = "share of new connections" },
-	{ "method", FIELD_CHOICE, BE(method), .choices = model_methods, .def = "\"nat\"",
+	{ "method", FIELD_CHOICE, BE(method), .choices = forward_method_choices, .def = "\"nat\"",
 		.help = "forwarding method; tunnel is another word for ipip" },
 	{ "tunnel", FIELD_OBJECT, BE(tunnel), .sub = &tunnel_fields, .def = "{}", .help = "how gue and gre wrap" },
 	{ "upper", FIELD_UINT, BE(upper), .max = UINT32_MAX, .def = "0",

@@ -134,24 +134,3 @@ int path_mtu(struct path *path, const struct inet_addr *to, msec_t now_ms, uint3
 		*ret = mtu;
 	return rc;
 }
-
-uint32_t path_overhead(enum path_wrap wrap, int outer_family)
-{
-	const uint32_t outer = outer_family == AF_INET6 ? 40 : 20, udp = 8, gue = 4, gre = 4;
-
-	switch (wrap) {
-	case PATH_PLAIN:
-		return 0;
-	case PATH_IPIP:
-		return outer;
-	case PATH_GUE:
-		return outer + udp + gue;
-	case PATH_GUE_REMOTE:
-		return outer + udp + gue + 8; // private flags, and where the checksum is (include/net/gue.h)
-	case PATH_GRE:
-		return outer + gre;
-	case PATH_GRE_CHECKSUM:
-		return outer + gre + 4;
-	}
-	return 0;
-}

@@ -24,10 +24,4 @@ DEFINE_CLEANUP(struct path *, path_free)
 // MTU of the way to an address, in bytes. 0 or -errno, -ENETUNREACH without a route.
 int path_mtu(struct path *path, const struct inet_addr *to, msec_t now_ms, uint32_t *ret, struct err *err);
 
-// What wraps a packet.
-enum path_wrap { PATH_PLAIN, PATH_IPIP, PATH_GUE, PATH_GUE_REMOTE, PATH_GRE, PATH_GRE_CHECKSUM };
-
-// Bytes that wrapping adds, the outer IP header included (net/netfilter/ipvs/ip_vs_xmit.c, __ip_vs_get_out_rt).
-uint32_t path_overhead(enum path_wrap wrap, int outer_family);
-
 #endif

@@ -17,6 +17,7 @@
 
 #define ATTEMPTS 3        // when answers were lost, or the table was changed by someone else
 #define MH_STAGED_FROM 3u // destinations
+#define BATCH_KEPT 1024u  // operations whose memory is worth keeping for the next batch
 
 struct touched {
 	struct ipvs_key key;
@@ -148,6 +149,11 @@ static void batch_clear(struct reconcile *r)
 	for (size_t i = 0; i < r->work_count; i++)
 		free(r->works[i].dests);
 	r->op_count = r->work_count = 0;
+	if (r->op_room <= BATCH_KEPT && r->work_room <= BATCH_KEPT)
+		return;
+	free(STEAL(r->ops));
+	free(STEAL(r->works));
+	r->op_room = r->work_room = 0;
 }
 
 void reconcile_free(struct reconcile *r)

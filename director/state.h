@@ -48,6 +48,7 @@ struct state {
 	void *ctx;
 	// --- of the turn under way ---
 	bool staged;  // something was asked for
+	bool trim;    // it took much memory, which is the system's again afterwards
 	int poisoned; // -errno: a change could not be staged wholly; the turn must be taken back
 	struct err poison;
 	int refused; // -errno of the first refusal of something that was asked for

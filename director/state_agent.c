@@ -44,6 +44,7 @@ static int agent_options(const struct service *service, const struct agent *agen
 	ret->port = reported->port;
 	ret->weight = reported->weight;
 	ret->method = reported->method;
+	ret->tunnel = reported->tunnel;
 	if (service->options.fwmark)
 		return err_set(err, -EINVAL, NULL,
 			"service %s goes by firewall mark: it has no VIP that an agent could set up", service->name);

@@ -426,6 +426,7 @@ int state_put_document(struct state *state, const struct state_document *documen
 		rc = compare(&difference, &reading.next);
 	}
 	model_clear(&reading.next);
-	malloc_trim(0); // the memory of a large document is the system's again
+	malloc_trim(0);
+	state->trim = true; // once more, when the kernel has it
 	return rc;
 }

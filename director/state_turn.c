@@ -6,6 +6,7 @@
 #include "shared/util.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <utlist.h>
@@ -261,6 +262,10 @@ int state_settle(struct state *state, struct err *err)
 	state->stale_next = NULL;
 	state->staged = false;
 	state->poisoned = 0;
+	store_stands(state->store);
+	if (state->trim)
+		malloc_trim(0);
+	state->trim = false;
 	if (rc && err)
 		*err = why;
 	wake_agents(state);

@@ -250,6 +250,12 @@ int store_end(struct store *store, struct err *err)
 	return rc;
 }
 
+void store_stands(struct store *store)
+{
+	if (!store->open)
+		forget_befores(store);
+}
+
 static bool is_undoable(enum store_kind kind)
 {
 	return kind != STORE_OWNED_SERVICE && kind != STORE_OWNED_ADDRESS;

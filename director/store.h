@@ -40,6 +40,8 @@ enum store_kind {
 // first. The two lists of what is ours in the kernel are not taken back: they may name too much, never too little.
 bool store_is_open(const struct store *store); // has this turn changed anything?
 int store_end(struct store *store, struct err *err);
+// The turn that ended will not be taken back: what was there before it is forgotten.
+void store_stands(struct store *store);
 typedef void (*store_undone_fn)(void *ctx, enum store_kind kind, const char *owner, const char *name, const char *text);
 int store_undo(struct store *store, store_undone_fn each, void *ctx, struct err *err);
 
