@@ -100,6 +100,7 @@ static void look(void *ctx)
 		else
 			host_problem(&a->host, &s->spec, &s->spec.services[i], problem, sizeof(s->outcomes[i].problem));
 	}
+	monitor_watch_main(a->monitor, a->host.follows_main);
 	if (rc)
 		log_error("cannot set up the host: %s; tried again at the next event or check", err.text);
 	push_changes(a);

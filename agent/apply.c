@@ -15,16 +15,34 @@ static int device_index(const struct resource *r, struct err *err)
 	return index ? index : err_set(err, -ENODEV, NULL, "there is no device %s", r->dev);
 }
 
-static int make_tunnel(struct netsock *ns, const struct resource *r, const struct observed *observed, struct err *err)
+static const char *module_of(const char *kind)
 {
-	const struct iflink_tunnel tunnel = { .kind = r->tunnel_kind, .local = r->addr };
+	static const struct {
+		const char *kind, *module;
+	} others[] = { { "ip6tnl", "ip6_tunnel" }, { "gre", "ip_gre" }, { "ip6gre", "ip6_gre" } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+		if (strcmp(others[i].kind, kind) == 0)
+			return others[i].module;
+	return kind;
+}
+
+static int add_device(struct netsock *ns, const struct resource *r, struct err *err)
+{
+	const struct iflink_tunnel tunnel = { .kind = r->device_kind, .local = r->addr, .checksum = r->value };
+
+	return strcmp(r->device_kind, "dummy") == 0 ? iflink_add_dummy(ns, r->dev, err)
+						    : iflink_add_tunnel(ns, r->dev, &tunnel, err);
+}
+
+static int make_device(struct netsock *ns, const struct resource *r, const struct observed *observed, struct err *err)
+{
 	struct resource found;
-	int rc = observe_resource(observed, r, &found) == PRESENCE_DOWN ? 0
-									: iflink_add_tunnel(ns, r->dev, &tunnel, err);
+	int rc = observe_resource(observed, r, &found) == PRESENCE_DOWN ? 0 : add_device(ns, r, err);
 
 	if (rc == -EOPNOTSUPP)
 		return err_set(err, rc, NULL, "the kernel has no %s devices: load them with \"modprobe %s\"",
-			r->tunnel_kind, strcmp(r->tunnel_kind, "ip6tnl") == 0 ? "ip6_tunnel" : r->tunnel_kind);
+			r->device_kind, module_of(r->device_kind));
 	if (rc)
 		return rc;
 	int index = device_index(r, err);
@@ -33,13 +51,36 @@ static int make_tunnel(struct netsock *ns, const struct resource *r, const struc
 }
 
 // A device of that name that is something else by now stays.
-static int remove_tunnel(struct netsock *ns, const struct resource *r, const struct observed *observed, struct err *err)
+static int remove_device(struct netsock *ns, const struct resource *r, const struct observed *observed, struct err *err)
 {
 	const struct iflink *link = iflink_find(observed->links, observed->link_count, r->dev);
 	struct resource found;
 	enum presence presence = observe_resource(observed, r, &found);
 
 	return presence == PRESENCE_THERE || presence == PRESENCE_DOWN ? iflink_delete(ns, link->index, err) : 0;
+}
+
+static int change_fou(const struct resource *r, bool add, struct err *err)
+{
+	int rc = add ? fou_add(&r->addr, r->sport, err) : fou_del(&r->addr, r->sport, err);
+
+	if (rc == -EOPNOTSUPP && add)
+		return err_set(err, rc, NULL, "the kernel has no fou: load it with \"modprobe fou\"");
+	if (rc == -EADDRINUSE)
+		return err_set(err, rc, NULL, "a program listens on UDP port %u", r->sport);
+	return !add && (rc == -ENOENT || rc == -EINVAL || rc == -EOPNOTSUPP) ? 0 : rc;
+}
+
+// Read again, since it may have changed while the rest was done.
+static int change_mirror(struct netsock *ns, const struct resource *r, bool add, struct err *err)
+{
+	struct route_mirror mirror = { 0 };
+	int rc = route_mirror_read(ns, r->addr.family, r->table, add ? (uint32_t)r->value : 0, &mirror, err);
+
+	if (!rc)
+		rc = route_mirror_apply(ns, &mirror, err);
+	route_mirror_clear(&mirror);
+	return rc;
 }
 
 static int set_conf(struct netsock *ns, const struct resource *r, int32_t value, struct err *err)
@@ -98,8 +139,12 @@ static int run_op(struct netsock *ns, const struct plan_op *op, const struct obs
 	bool add = op->verb != PLAN_REMOVE;
 
 	switch (r->kind) {
-	case RESOURCE_TUNNEL:
-		return add ? make_tunnel(ns, r, observed, err) : remove_tunnel(ns, r, observed, err);
+	case RESOURCE_FOU:
+		return change_fou(r, add, err);
+	case RESOURCE_DEVICE:
+		return add ? make_device(ns, r, observed, err) : remove_device(ns, r, observed, err);
+	case RESOURCE_MIRROR:
+		return change_mirror(ns, r, add, err);
 	case RESOURCE_CONF:
 		return add ? set_conf(ns, r, r->value, err) : restore_conf(ns, r, observed, err);
 	case RESOURCE_VIP:

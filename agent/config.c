@@ -14,11 +14,73 @@
 #define BACKEND(member) \
 	.offset = offsetof(struct config_backend, member), .size = sizeof(((struct config_backend *)NULL)->member)
 
+static int check_device(const char *name, struct err *err)
+{
+	if (*name && strlen(name) < IFNAMSIZ && !strpbrk(name, "/ :\t\n") && strcmp(name, ".") != 0 &&
+		strcmp(name, "..") != 0 && strcmp(name, "all") != 0 && strcmp(name, "default") != 0)
+		return 0;
+	return err_set(err, -EINVAL, NULL, "found \"%.40s\", allowed is the name of a device, of up to %d bytes", name,
+		IFNAMSIZ - 1);
+}
+
+static int parse_device(const json_t *json, void *member, struct err *err)
+{
+	const char *name = json_string_value(json);
+
+	if (!name)
+		return err_set(err, -EINVAL, NULL, "found %s, allowed is the name of a device", field_json_kind(json));
+	int rc = check_device(name, err);
+	// what is there already is somebody else's
+	if (!rc && strcmp(name, "lo") != 0)
+		snprintf(member, IFNAMSIZ, "%s", name);
+	return rc;
+}
+
+static bool print_device(const void *member, struct out *out)
+{
+	out_string(out, *(const char *)member ? member : "lo");
+	return true;
+}
+
+static int parse_devices(const json_t *json, void *member, struct err *err)
+{
+	struct spec_devices *devices = member;
+
+	devices->count = 0;
+	if (!json_is_array(json) || json_array_size(json) > SPEC_DEVICES_MAX)
+		return err_set(err, -EINVAL, NULL, "found %s, allowed is a list of up to %d device names",
+			field_json_kind(json), SPEC_DEVICES_MAX);
+	for (size_t i = 0; i < json_array_size(json); i++) {
+		const char *name = json_string_value(json_array_get(json, i));
+		int rc = check_device(name ? name : "", err);
+
+		if (rc)
+			return rc;
+		snprintf(devices->names[devices->count++], IFNAMSIZ, "%s", name);
+	}
+	return 0;
+}
+
+static bool print_devices(const void *member, struct out *out)
+{
+	const struct spec_devices *devices = member;
+
+	out_open(out, '[');
+	for (size_t i = 0; i < devices->count; i++)
+		out_string(out, devices->names[i]);
+	out_close(out, '[');
+	return true;
+}
+
 static const struct field backend_rows[] = {
 	{ "port", FIELD_UINT, BACKEND(port), .min = 1, .max = 65535,
 		.help = "port of the program here; default: the service's (dr and ipip cannot change it)" },
 	{ "method", FIELD_CHOICE, BACKEND(method), .choices = forward_method_choices, .def = "\"dr\"",
 		.help = "forwarding method; tunnel is another word for ipip" },
+	{ "tunnel", FIELD_OBJECT, BACKEND(tunnel), .sub = &tunnel_fields, .def = "{}",
+		.help = "how gue and gre wrap; gue's port is 6080 unless given" },
+	{ "device", FIELD_CUSTOM, BACKEND(device), .parse = parse_device, .print = print_device,
+		.help = "dr: a dummy device of the agent's for the VIP; default: lo" },
 	{ "weight", FIELD_UINT, BACKEND(weight), .min = 0, .max = 65535, .def = "100",
 		.help = "share of new connections" },
 };
@@ -70,6 +132,38 @@ static int by_service(const void *a, const void *b)
 	return strcmp(((const struct config_backend *)a)->service, ((const struct config_backend *)b)->service);
 }
 
+#define GUE_PORT 6080 // of GUE at IANA
+
+static int check_backend(struct config_backend *backend, struct err *err)
+{
+	if (backend->method == FORWARD_GUE && !backend->tunnel.port)
+		backend->tunnel.port = GUE_PORT;
+	if (*backend->device && backend->method != FORWARD_DR)
+		return err_set(err, -EINVAL, "device",
+			"found %s with method %s; only dr has one: tunnels have their own", backend->device,
+			field_choice_name(forward_method_choices, backend->method));
+	return tunnel_check(backend->method, &backend->tunnel, err);
+}
+
+// One gre device takes all, and it wants checksums or none.
+static int check_gre(const struct config_backends *backends, struct err *err)
+{
+	const struct config_backend *first = NULL;
+
+	for (size_t i = 0; i < backends->count; i++) {
+		const struct config_backend *b = &backends->items[i];
+
+		if (b->method != FORWARD_GRE)
+			continue;
+		if (first && first->tunnel.checksum != b->tunnel.checksum)
+			return err_set(err, -EINVAL, "backends",
+				"%s and %s differ in tunnel.checksum; on one host gre has checksums or has none",
+				first->service, b->service);
+		first = b;
+	}
+	return 0;
+}
+
 static int parse_backends(const json_t *json, void *member, struct err *err)
 {
 	struct config_backends *backends = member;
@@ -93,6 +187,8 @@ static int parse_backends(const json_t *json, void *member, struct err *err)
 			: err_set(err, -EINVAL, NULL, "is no name of a service");
 
 		json_decref(empty);
+		if (!rc)
+			rc = check_backend(backend, err);
 		if (rc) {
 			err_prefix(err, name);
 			return rc;
@@ -124,6 +220,12 @@ static const struct field rows[] = {
 		.help = "nat: routing table of the return path" },
 	{ "nat_priority", FIELD_UINT, ROW(nat_priority), .min = 1, .max = 32765, .def = "4672",
 		.help = "nat: priority of the rules that lead to it" },
+	{ "mss_table", FIELD_UINT, ROW(mss_table), .min = 1, .max = UINT32_MAX, .def = "4673",
+		.help = "tunnels: routing table with the MSS that replies advertise" },
+	{ "mss_priority", FIELD_UINT, ROW(mss_priority), .min = 1, .max = 32765, .def = "4673",
+		.help = "tunnels: priority of the rules that lead to it" },
+	{ "devices", FIELD_CUSTOM, ROW(devices), .parse = parse_devices, .print = print_devices, .def = "[]",
+		.help = "devices that must not answer ARP for VIPs; default: all" },
 	{ "check_interval", FIELD_DURATION, ROW(check_interval_ms), .min = 100, .max = 86400000, .def = "\"5s\"",
 		.help = "time between two looks at what sends no event (sysctls)" },
 	{ "run_dir", FIELD_STRING, ROW(run_dir), .def = "\"/run/brass\"",
@@ -152,6 +254,11 @@ static bool is_local_url(const char *url)
 	return strcmp(host, "localhost") == 0 || (inet_addr_parse(host, &addr) == 0 && inet_addr_is_loopback(&addr));
 }
 
+static bool is_reserved(uint32_t table)
+{
+	return table >= RT_TABLE_DEFAULT && table <= RT_TABLE_LOCAL;
+}
+
 static int check(void *obj, struct err *err)
 {
 	struct config *config = obj;
@@ -164,10 +271,15 @@ static int check(void *obj, struct err *err)
 				"%s is plain HTTP to another host: set \"insecure: true\" if that network is trusted",
 				url);
 	}
-	if (config->nat_table >= RT_TABLE_DEFAULT && config->nat_table <= RT_TABLE_LOCAL)
-		return err_set(err, -EINVAL, "nat_table",
+	if (is_reserved(config->nat_table) || is_reserved(config->mss_table))
+		return err_set(err, -EINVAL, is_reserved(config->nat_table) ? "nat_table" : "mss_table",
 			"found %u, which is the system's own (default, main, local); allowed is any other",
-			config->nat_table);
+			is_reserved(config->nat_table) ? config->nat_table : config->mss_table);
+	if (config->nat_table == config->mss_table)
+		return err_set(err, -EINVAL, "mss_table", "found %u, which is nat_table; allowed is any other",
+			config->mss_table);
+	if (check_gre(&config->backends, err))
+		return -EINVAL;
 	if (config->run_dir[0] != '/')
 		return err_set(err, -EINVAL, "run_dir", "found \"%s\", allowed is an absolute path", config->run_dir);
 	// "<run_dir>/agent.sock" must fit into sockaddr_un

@@ -4,6 +4,7 @@
 #define BRASS_AGENT_CONFIG_H
 
 #include "agent/client.h"
+#include "agent/spec.h"
 #include "shared/clock.h"
 #include "shared/confile.h"
 #include "shared/field.h"
@@ -21,6 +22,8 @@ struct config_backend {
 	char service[PROTOCOL_NAME_MAX + 1];
 	uint16_t port; // 0: the service's
 	int method;    // enum forward_method
+	struct tunnel_options tunnel;
+	char device[IFNAMSIZ]; // "": lo
 	uint32_t weight;
 };
 
@@ -36,7 +39,8 @@ struct config {
 	bool insecure;
 	msec_t drain_ms, ttl_ms, check_interval_ms;
 	char run_dir[256];
-	uint32_t nat_table, nat_priority;
+	uint32_t nat_table, nat_priority, mss_table, mss_priority;
+	struct spec_devices devices;
 	struct config_backends {
 		struct config_backend *items; // sorted by service
 		size_t count;

@@ -35,28 +35,67 @@ void host_close(struct host *host)
 	host->sock = NULL;
 }
 
-// The routing table that has to be looked at, 0 when none has.
-static uint32_t routes_table(const struct spec *spec)
+// What the spec, or what we made for an earlier one, needs to be seen.
+static struct observe_more what_matters(const struct host *host, const struct spec *spec)
 {
-	for (size_t i = 0; i < spec->count; i++)
+	struct observe_more more = { 0 };
+
+	for (size_t i = 0; i < spec->count; i++) {
+		more.rules |= spec->services[i].method != FORWARD_DR;
+		more.fous |= spec->services[i].method == FORWARD_GUE;
 		if (spec->services[i].method == FORWARD_NAT)
-			return spec->table;
+			more.table = spec->table;
+	}
+	for (size_t i = 0; i < host->journal.list.count; i++)
+		more.fous |= host->journal.list.items[i].kind == RESOURCE_FOU;
+	return more;
+}
+
+// Copies of the main table are compared with what it holds now. On a router there are none.
+static int look_at_mirrors(struct host *host, struct spec *spec, struct resource_list *want, struct err *err)
+{
+	host->follows_main = false;
+	for (size_t i = 0; i < want->count; i++) {
+		struct err why = { 0 };
+
+		if (want->items[i].kind != RESOURCE_MIRROR)
+			continue;
+		int rc = observe_mirror(host->sock, &want->items[i], &host->seen, &why);
+		if (rc == -E2BIG && !host->said_too_many)
+			log_warning("%s: replies cannot tell clients an MSS that fits the tunnels", why.text);
+		host->said_too_many |= rc == -E2BIG;
+		if (rc == -E2BIG) {
+			spec->mtu = 0;
+			resource_list_clear(want);
+			return desired(spec, host->seen.links, host->seen.link_count, want);
+		}
+		if (rc) {
+			if (err)
+				*err = why;
+			return rc;
+		}
+		host->follows_main = true;
+	}
 	return 0;
 }
 
-static int make_plan(struct host *host, const struct spec *spec, struct plan *ret_plan, struct err *err)
+static int make_plan(struct host *host, struct spec *spec, struct plan *ret_plan, struct err *err)
 {
 	struct resource_list want = { 0 };
+	const struct observe_more more = what_matters(host, spec);
 
 	observed_clear(&host->seen);
-	int rc = observe(host->sock, routes_table(spec), &host->seen, err);
+	int rc = observe(host->sock, &more, &host->seen, err);
 	if (rc)
 		return rc;
+	spec->mtu = observe_mtu(&host->seen, &spec->address);
 	rc = desired(spec, host->seen.links, host->seen.link_count, &want);
+	if (!rc)
+		rc = look_at_mirrors(host, spec, &want, err);
 	if (!rc)
 		rc = plan_make(&want, &host->journal.list, &host->seen, ret_plan);
 	resource_list_clear(&want);
-	return rc ? err_set(err, rc, NULL, "out of memory") : 0;
+	return rc == -ENOMEM ? err_set(err, rc, NULL, "out of memory") : rc;
 }
 
 // What will be ours is written down before it is made.
@@ -114,7 +153,7 @@ static void tell(struct host *host, const struct plan *plan)
 	}
 }
 
-int host_reconcile(struct host *host, const struct spec *spec, struct err *err)
+int host_reconcile(struct host *host, struct spec *spec, struct err *err)
 {
 	int rc = 0;
 
@@ -149,7 +188,7 @@ void host_problem(
 	buf[0] = '\0';
 	if (service->method == FORWARD_NAT && !inet_addr_is_set(&service->gateway))
 		snprintf(buf, size, "no gateway for the replies: name the director's address as \"gateway\"");
-	else if (service->method == FORWARD_IPIP && !*desired_device(spec, service))
+	else if (forward_is_tunnel(service->method) && !*desired_device(spec, service))
 		snprintf(buf, size, "no tunnel fits this pair of address families");
 	else if (host->left.count && desired_of_service(spec, service, host->seen.links, host->seen.link_count, &want))
 		snprintf(buf, size, "out of memory");

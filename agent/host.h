@@ -15,15 +15,17 @@ struct host {
 	struct plan left;     // after the last round: what could not be done
 	size_t repairs;       // things of ours that were gone or changed, and were put back
 	size_t operations;    // done since the start
+	bool follows_main;    // the main routing table matters
+	bool said_too_many;
 };
 
 int host_open(const char *run_dir, struct host *ret, struct err *err);
 // What was set up stays.
 void host_close(struct host *host);
 
-// Makes the host what spec says. 0 also when conflicts are left (host->left says which); -errno when the kernel cannot
-// be read or the journal not be written: then nothing more is changed.
-int host_reconcile(struct host *host, const struct spec *spec, struct err *err);
+// Makes the host what spec says; fills in spec->mtu. 0 also when conflicts are left (host->left says which); -errno
+// when the kernel cannot be read or the journal not be written: then nothing more is changed.
+int host_reconcile(struct host *host, struct spec *spec, struct err *err);
 
 // What keeps this service from being right, "" when nothing does. Valid after host_reconcile with the same spec.
 void host_problem(

@@ -18,6 +18,7 @@ struct monitor {
 	uv_timer_t soon, periodic;
 	int open_handles;
 	msec_t last_ms; // when look was last called
+	bool watches_main;
 	void (*look)(void *ctx);
 	void *ctx;
 };
@@ -45,13 +46,24 @@ void monitor_wake(struct monitor *monitor)
 }
 
 // All but routes in the tables where we have none: a host may have a million of those, always on the move.
+static bool is_ours(const struct monitor *monitor, const struct rtmsg *route)
+{
+	if (route->rtm_table == RT_TABLE_MAIN)
+		return monitor->watches_main;
+	return route->rtm_table != RT_TABLE_LOCAL;
+}
+
 static void on_event(struct nlmsghdr *hdr, void *ctx)
 {
-	const struct rtmsg *route = nlmsg_data(hdr);
 	bool is_route = hdr->nlmsg_type == RTM_NEWROUTE || hdr->nlmsg_type == RTM_DELROUTE;
 
-	if (!is_route || (route->rtm_table != RT_TABLE_MAIN && route->rtm_table != RT_TABLE_LOCAL))
+	if (!is_route || is_ours(ctx, nlmsg_data(hdr)))
 		monitor_wake(ctx);
+}
+
+void monitor_watch_main(struct monitor *monitor, bool matters)
+{
+	monitor->watches_main = matters;
 }
 
 static void on_events(uv_poll_t *poll, int status, int events)

@@ -8,6 +8,7 @@
 #include "shared/clock.h"
 #include "shared/err.h"
 
+#include <stdbool.h>
 #include <uv.h>
 
 struct monitor;
@@ -17,6 +18,8 @@ int monitor_new(
 	uv_loop_t *loop, msec_t interval_ms, void (*look)(void *ctx), void *ctx, struct monitor **ret, struct err *err);
 // Something else than the kernel changed what is wanted.
 void monitor_wake(struct monitor *monitor);
+// Does a change of the main routing table matter? At first it does not.
+void monitor_watch_main(struct monitor *monitor, bool matters);
 void monitor_free(struct monitor *monitor);
 
 #endif

@@ -40,7 +40,7 @@ static int read_all(const char *name, int32_t *ret)
 	return 0;
 }
 
-int observe(struct netsock *ns, uint32_t table, struct observed *ret, struct err *err)
+int observe(struct netsock *ns, const struct observe_more *more, struct observed *ret, struct err *err)
 {
 	static const int used[] = { IPV4_DEVCONF_ARP_IGNORE, IPV4_DEVCONF_ARP_ANNOUNCE, IPV4_DEVCONF_RP_FILTER };
 	struct observed o = { 0 };
@@ -48,10 +48,12 @@ int observe(struct netsock *ns, uint32_t table, struct observed *ret, struct err
 
 	if (!rc)
 		rc = ifaddr_dump(ns, &o.addrs, &o.addr_count, err);
-	if (!rc && table)
+	if (!rc && more->rules)
 		rc = route_dump_rules(ns, &o.rules, &o.rule_count, err);
-	if (!rc && table)
-		rc = route_dump_defaults(ns, table, &o.routes, &o.route_count, err);
+	if (!rc && more->table)
+		rc = route_dump_defaults(ns, more->table, &o.routes, &o.route_count, err);
+	if (!rc && more->fous)
+		rc = fou_dump(&o.fous, &o.fou_count, err);
 	for (size_t i = 0; i < ARRAY_SIZE(used) && !rc; i++) {
 		const char *name = resource_conf_name(used[i]);
 
@@ -73,7 +75,23 @@ void observed_clear(struct observed *o)
 	free(o->addrs);
 	free(o->rules);
 	free(o->routes);
+	free(o->fous);
+	for (size_t i = 0; i < ARRAY_SIZE(o->mirrors); i++)
+		route_mirror_clear(&o->mirrors[i]);
 	*o = (struct observed) { 0 };
+}
+
+static struct route_mirror *mirror_of(struct observed *o, int family)
+{
+	return &o->mirrors[family == AF_INET6];
+}
+
+int observe_mirror(struct netsock *ns, const struct resource *mirror, struct observed *o, struct err *err)
+{
+	struct route_mirror *m = mirror_of(o, mirror->addr.family);
+
+	route_mirror_clear(m);
+	return route_mirror_read(ns, mirror->addr.family, mirror->table, (uint32_t)mirror->value, m, err);
 }
 
 int32_t observe_effective(const struct observed *o, const struct iflink *link, int conf)
@@ -121,27 +139,54 @@ const char *observe_misplaced(const struct observed *o, const struct inet_addr *
 	return NULL;
 }
 
-static bool is_tunnel(const struct iflink *link, const struct resource *want)
+uint32_t observe_mtu(const struct observed *o, const struct inet_addr *addr)
 {
-	return strcmp(link->kind, want->tunnel_kind) == 0 && inet_addr_cmp(&link->local, &want->addr) == 0 &&
-		!inet_addr_is_set(&link->remote);
+	const struct ifaddress *entry = first_entry(o, addr);
+
+	for (size_t i = 0; entry && i < o->link_count; i++)
+		if (o->links[i].index == entry->ifindex)
+			return o->links[i].mtu;
+	return 0;
 }
 
-static enum presence find_tunnel(const struct observed *o, const struct resource *want, struct resource *ret_found)
+// A port of that number takes packets already, whoever made it; another end, or bare foo-over-udp, will not do.
+static enum presence find_fou(const struct observed *o, const struct resource *want, struct resource *ret_found)
+{
+	for (size_t i = 0; i < o->fou_count; i++) {
+		const struct fou_port *port = &o->fous[i];
+
+		if (port->port != want->sport || port->local.family != want->addr.family)
+			continue;
+		if (port->is_gue && inet_addr_cmp(&port->local, &want->addr) == 0)
+			return PRESENCE_THERE;
+		*ret_found = (struct resource) { .kind = RESOURCE_FOU, .addr = port->local, .sport = port->port };
+		return PRESENCE_OTHER;
+	}
+	return PRESENCE_MISSING;
+}
+
+// Has it all but the name?
+static bool is_device(const struct iflink *link, const struct resource *want)
+{
+	return strcmp(link->kind, want->device_kind) == 0 && inet_addr_cmp(&link->local, &want->addr) == 0 &&
+		!inet_addr_is_set(&link->remote) && link->checksum == want->value;
+}
+
+static enum presence find_device(const struct observed *o, const struct resource *want, struct resource *ret_found)
 {
 	const struct iflink *link = iflink_find(o->links, o->link_count, want->dev);
 
-	if (link && is_tunnel(link, want))
+	if (link && is_device(link, want))
 		return link->flags & IFF_UP ? PRESENCE_THERE : PRESENCE_DOWN;
 	// the kernel refuses the same tunnel under another name (net/ipv4/ip_tunnel.c, ip_tunnel_newlink)
-	for (size_t i = 0; !link && i < o->link_count; i++)
-		if (is_tunnel(&o->links[i], want))
+	for (size_t i = 0; !link && inet_addr_is_set(&want->addr) && i < o->link_count; i++)
+		if (is_device(&o->links[i], want))
 			link = &o->links[i];
 	if (!link)
 		return PRESENCE_MISSING;
-	*ret_found = (struct resource) { .kind = RESOURCE_TUNNEL, .addr = link->local };
+	*ret_found = (struct resource) { .kind = RESOURCE_DEVICE, .addr = link->local };
 	memcpy(ret_found->dev, link->name, sizeof(ret_found->dev));
-	memcpy(ret_found->tunnel_kind, link->kind, sizeof(ret_found->tunnel_kind));
+	memcpy(ret_found->device_kind, link->kind, sizeof(ret_found->device_kind));
 	return PRESENCE_OTHER;
 }
 
@@ -192,11 +237,22 @@ static enum presence find_rule(const struct observed *o, const struct resource *
 	return PRESENCE_MISSING;
 }
 
+static enum presence find_mirror(const struct observed *o, const struct resource *want)
+{
+	const struct route_mirror *m = &o->mirrors[want->addr.family == AF_INET6];
+
+	return m->family && !m->missing_count && !m->extra_count ? PRESENCE_THERE : PRESENCE_MISSING;
+}
+
 enum presence observe_resource(const struct observed *o, const struct resource *want, struct resource *ret_found)
 {
 	switch (want->kind) {
-	case RESOURCE_TUNNEL:
-		return find_tunnel(o, want, ret_found);
+	case RESOURCE_FOU:
+		return find_fou(o, want, ret_found);
+	case RESOURCE_MIRROR:
+		return find_mirror(o, want);
+	case RESOURCE_DEVICE:
+		return find_device(o, want, ret_found);
 	case RESOURCE_CONF:
 		return find_conf(o, want, ret_found);
 	case RESOURCE_VIP:

@@ -4,10 +4,12 @@
 #define BRASS_AGENT_OBSERVE_H
 
 #include "agent/resource.h"
+#include "shared/fou.h"
 #include "shared/ifaddr.h"
 #include "shared/iflink.h"
 #include "shared/netsock.h"
 #include "shared/route.h"
+#include "shared/route_mirror.h"
 #include "shared/util.h"
 
 #include <stdbool.h>
@@ -21,11 +23,22 @@ struct observed {
 	size_t rule_count;
 	struct route_default *routes;
 	size_t route_count;
-	int32_t all[IFLINK_CONF_MAX]; // net/ipv4/conf/all of the settings that we use
+	struct fou_port *fous;
+	size_t fou_count;
+	struct route_mirror mirrors[2]; // IPv4, IPv6; family 0: not looked at
+	int32_t all[IFLINK_CONF_MAX];   // net/ipv4/conf/all of the settings that we use
 };
 
-// table: rules, and the default routes of this table, are read as well; 0: neither (only nat needs them).
-int observe(struct netsock *ns, uint32_t table, struct observed *ret, struct err *err);
+// What is looked at beyond devices and addresses.
+struct observe_more {
+	bool rules, fous;
+	uint32_t table; // default routes of this table; 0: none
+};
+int observe(struct netsock *ns, const struct observe_more *more, struct observed *ret, struct err *err);
+// How far this copy of the main table is from what is wanted. -E2BIG: there are too many routes.
+int observe_mirror(struct netsock *ns, const struct resource *mirror, struct observed *o, struct err *err);
+// MTU of the device that has the address; 0: none has.
+uint32_t observe_mtu(const struct observed *o, const struct inet_addr *addr);
 void observed_clear(struct observed *o);
 
 // What is there in the place of a wanted resource.

@@ -40,12 +40,16 @@ static int conflict(struct making *m, const struct resource *want, enum presence
 	if (!op)
 		return -ENOMEM;
 	switch (want->kind) {
-	case RESOURCE_TUNNEL:
+	case RESOURCE_FOU:
+		snprintf(op->why, sizeof(op->why), "UDP port %u is in use by another encapsulation (ip fou show)",
+			want->sport);
+		break;
+	case RESOURCE_DEVICE:
 		if (presence == PRESENCE_DOWN)
 			snprintf(op->why, sizeof(op->why), "device %s is down and is not ours", want->dev);
 		else
 			snprintf(op->why, sizeof(op->why), "device %s is there already, as %s%s%s, and is not ours",
-				found->dev, *found->tunnel_kind ? found->tunnel_kind : "something else",
+				found->dev, *found->device_kind ? found->device_kind : "something else",
 				inet_addr_is_set(&found->addr) ? " local " : "",
 				inet_addr_is_set(&found->addr) ? inet_addr_format(&found->addr, addr) : "");
 		break;
@@ -63,6 +67,7 @@ static int conflict(struct making *m, const struct resource *want, enum presence
 		snprintf(op->why, sizeof(op->why), "table %u has a default route of someone else via %s", want->table,
 			inet_addr_format(&found->addr, addr));
 		break;
+	case RESOURCE_MIRROR:
 	case RESOURCE_RULE:
 		break;
 	}
@@ -83,7 +88,7 @@ static bool stands_on_conflict(const struct plan *plan, const struct resource *w
 
 		if (plan->ops[i].verb != PLAN_CONFLICT)
 			continue;
-		if (r->kind == RESOURCE_TUNNEL && want->kind != RESOURCE_TUNNEL && strcmp(r->dev, want->dev) == 0)
+		if (r->kind == RESOURCE_DEVICE && want->kind != RESOURCE_DEVICE && strcmp(r->dev, want->dev) == 0)
 			return true;
 		if (r->kind == RESOURCE_ROUTE && want->kind == RESOURCE_RULE && r->table == want->table &&
 			r->addr.family == want->addr.family)
@@ -109,7 +114,8 @@ static int want_one(struct making *m, const struct resource *want, const struct 
 	if (want->kind == RESOURCE_CONF && presence == PRESENCE_MISSING)
 		return 0; // the device has just gone, or will be made by an earlier operation and be seen in the next
 			  // round
-	struct plan_op *op = append(m->plan, ours ? PLAN_REPAIR : PLAN_ADD, want);
+	// the main table changes as it likes: to follow it is no repair
+	struct plan_op *op = append(m->plan, ours && want->kind != RESOURCE_MIRROR ? PLAN_REPAIR : PLAN_ADD, want);
 
 	if (!op)
 		return -ENOMEM;

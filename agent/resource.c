@@ -10,8 +10,10 @@
 #include <string.h>
 
 static const struct field_choice kind_choices[] = {
-	{ "tunnel", RESOURCE_TUNNEL },
+	{ "fou", RESOURCE_FOU },
+	{ "device", RESOURCE_DEVICE },
 	{ "conf", RESOURCE_CONF },
+	{ "mirror", RESOURCE_MIRROR },
 	{ "vip", RESOURCE_VIP },
 	{ "route", RESOURCE_ROUTE },
 	{ "rule", RESOURCE_RULE },
@@ -55,8 +57,14 @@ int resource_cmp(const struct resource *a, const struct resource *b)
 	if (order)
 		return order;
 	switch (a->kind) {
-	case RESOURCE_TUNNEL:
+	case RESOURCE_FOU:
+		order = number_cmp(a->addr.family, b->addr.family);
+		return order ? order : number_cmp(a->sport, b->sport);
+	case RESOURCE_DEVICE:
 		return strcmp(a->dev, b->dev);
+	case RESOURCE_MIRROR:
+		order = number_cmp(a->table, b->table);
+		return order ? order : number_cmp(a->addr.family, b->addr.family);
 	case RESOURCE_CONF:
 		order = strcmp(a->dev, b->dev);
 		return order ? order : number_cmp(a->conf, b->conf);
@@ -80,9 +88,12 @@ bool resource_same(const struct resource *a, const struct resource *b)
 {
 	if (resource_cmp(a, b))
 		return false;
-	if (a->kind == RESOURCE_TUNNEL)
-		return strcmp(a->tunnel_kind, b->tunnel_kind) == 0 && inet_addr_cmp(&a->addr, &b->addr) == 0;
-	return a->kind != RESOURCE_CONF || a->value == b->value;
+	if (a->kind == RESOURCE_FOU)
+		return inet_addr_cmp(&a->addr, &b->addr) == 0;
+	if (a->kind == RESOURCE_DEVICE)
+		return strcmp(a->device_kind, b->device_kind) == 0 && a->value == b->value &&
+			inet_addr_cmp(&a->addr, &b->addr) == 0;
+	return a->kind != RESOURCE_CONF || a->value == b->value; // a MIRROR is made equal as it stands
 }
 
 struct route_rule resource_rule(const struct resource *r)
@@ -97,39 +108,71 @@ struct route_rule resource_rule(const struct resource *r)
 	};
 }
 
+static void device_command(const struct resource *r, char *buf, size_t size)
+{
+	const bool v6 = r->addr.family == AF_INET6, is_gre = strstr(r->device_kind, "gre");
+	char addr[INET_ADDR_MAX];
+
+	if (strcmp(r->device_kind, "dummy") == 0)
+		snprintf(buf, size, "ip link add %s up type dummy", r->dev);
+	else
+		snprintf(buf, size, "ip link add %s up type %s%s local %s remote %s%s%s", r->dev, r->device_kind,
+			v6 && !is_gre ? " mode any" : "", inet_addr_format(&r->addr, addr), v6 ? "::" : "any",
+			v6 ? " encaplimit none" : "", r->value ? " csum" : "");
+}
+
+static void rule_command(const struct resource *r, bool added, char *buf, size_t size)
+{
+	char addr[INET_ADDR_MAX], ports[40] = "";
+
+	if (r->ip_protocol)
+		snprintf(ports, sizeof(ports), " ipproto %u sport %u", r->ip_protocol, r->sport);
+	snprintf(buf, size, "ip %srule %s from %s%s lookup %u pref %u", r->addr.family == AF_INET6 ? "-6 " : "",
+		added ? "add" : "del", inet_addr_format(&r->addr, addr), ports, r->table, r->priority);
+}
+
 const char *resource_command(const struct resource *r, bool added, char buf[RESOURCE_COMMAND_MAX])
 {
 	char addr[INET_ADDR_MAX];
-	const char *v6 = r->addr.family == AF_INET6 ? "-6 " : "";
+	const bool v6 = r->addr.family == AF_INET6;
 	const size_t size = RESOURCE_COMMAND_MAX;
 
 	inet_addr_format(&r->addr, addr);
 	switch (r->kind) {
-	case RESOURCE_TUNNEL:
-		if (!added)
-			snprintf(buf, size, "ip link del %s", r->dev);
-		else if (r->addr.family == AF_INET6)
-			snprintf(buf, size, "ip link add %s up type %s mode any local %s remote :: encaplimit none",
-				r->dev, r->tunnel_kind, addr);
+	case RESOURCE_FOU:
+		snprintf(buf, size, "ip fou %s port %u%s%s local %s", added ? "add" : "del", r->sport, v6 ? " -6" : "",
+			added ? " gue" : "", addr);
+		break;
+	case RESOURCE_DEVICE:
+		if (added)
+			device_command(r, buf, size);
 		else
-			snprintf(buf, size, "ip link add %s up type %s local %s remote any", r->dev, r->tunnel_kind,
-				addr);
+			snprintf(buf, size, "ip link del %s", r->dev);
 		break;
 	case RESOURCE_CONF:
 		snprintf(buf, size, "sysctl -w net/ipv4/conf/%s/%s=%d", r->dev, resource_conf_name(r->conf),
 			added ? r->value : r->original);
 		break;
+	case RESOURCE_MIRROR:
+		if (added)
+			snprintf(buf, size,
+				"ip %s route show | sed 's/$/ advmss %d/; s/ proto [^ ]*//' | while read r; do "
+				"ip %s route replace $r table %u proto %u; done",
+				v6 ? "-6" : "-4", r->value, v6 ? "-6" : "-4", r->table, ROUTE_PROTO_BRASS);
+		else
+			snprintf(buf, size, "ip %s route flush table %u proto %u", v6 ? "-6" : "-4", r->table,
+				ROUTE_PROTO_BRASS);
+		break;
 	case RESOURCE_VIP:
 		snprintf(buf, size, "ip addr %s %s/%u dev %s%s", added ? "add" : "del", addr,
-			inet_addr_len(r->addr.family) * 8, r->dev,
-			added && r->addr.family == AF_INET6 ? " nodad preferred_lft 0" : "");
+			inet_addr_len(r->addr.family) * 8, r->dev, added && v6 ? " nodad preferred_lft 0" : "");
 		break;
 	case RESOURCE_ROUTE:
-		snprintf(buf, size, "ip %sroute %s default via %s table %u", v6, added ? "add" : "del", addr, r->table);
+		snprintf(buf, size, "ip %sroute %s default via %s table %u", v6 ? "-6 " : "", added ? "add" : "del",
+			addr, r->table);
 		break;
 	case RESOURCE_RULE:
-		snprintf(buf, size, "ip %srule %s from %s ipproto %u sport %u lookup %u pref %u", v6,
-			added ? "add" : "del", addr, r->ip_protocol, r->sport, r->table, r->priority);
+		rule_command(r, added, buf, size);
 		break;
 	}
 	return buf;
@@ -140,7 +183,7 @@ json_t *resource_to_json(const struct resource *r)
 	char addr[INET_ADDR_MAX];
 
 	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:i, s:i}", "kind",
-		field_choice_name(kind_choices, r->kind), "dev", r->dev, "tunnel_kind", r->tunnel_kind, "addr",
+		field_choice_name(kind_choices, r->kind), "dev", r->dev, "device_kind", r->device_kind, "addr",
 		inet_addr_is_set(&r->addr) ? inet_addr_format(&r->addr, addr) : "", "conf",
 		r->kind == RESOURCE_CONF ? resource_conf_name(r->conf) : "", "value", (int)r->value, "original",
 		(int)r->original, "table", (json_int_t)r->table, "priority", (json_int_t)r->priority, "ip_protocol",
@@ -149,21 +192,21 @@ json_t *resource_to_json(const struct resource *r)
 
 int resource_from_json(const json_t *json, struct resource *ret)
 {
-	const char *kind, *dev, *tunnel_kind, *addr, *conf;
+	const char *kind, *dev, *device_kind, *addr, *conf;
 	json_int_t table, priority;
 	int value, original, ip_protocol, sport;
 	struct resource r = { 0 };
 	int64_t number;
 
 	if (json_unpack((json_t *)(uintptr_t)json, "{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:i, s:i}", "kind",
-		    &kind, "dev", &dev, "tunnel_kind", &tunnel_kind, "addr", &addr, "conf", &conf, "value", &value,
+		    &kind, "dev", &dev, "device_kind", &device_kind, "addr", &addr, "conf", &conf, "value", &value,
 		    "original", &original, "table", &table, "priority", &priority, "ip_protocol", &ip_protocol, "sport",
 		    &sport) ||
 		field_choice_value(kind_choices, kind, &number) || (*addr && inet_addr_parse(addr, &r.addr)))
 		return -EINVAL;
 	r.kind = (enum resource_kind)number;
 	snprintf(r.dev, sizeof(r.dev), "%s", dev);
-	snprintf(r.tunnel_kind, sizeof(r.tunnel_kind), "%s", tunnel_kind);
+	snprintf(r.device_kind, sizeof(r.device_kind), "%s", device_kind);
 	r.conf = resource_conf_number(conf);
 	r.value = value;
 	r.original = original;

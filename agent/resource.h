@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// One thing in the kernel that the agent sets up: a tunnel device, a device setting, an address, a route, a rule.
-// Floor 1.
+// One thing in the kernel that the agent sets up: a UDP port of GUE, a device, a device setting, a route, a rule, an
+// address. Floor 1.
 //
 // The order of the kinds is the order of setting up, and its reverse the order of taking down: a device before its
-// settings, settings (NoARP) before addresses, addresses before the way back. A VIP never exists for a moment on a host
-// that would answer ARP for it.
+// settings, settings (NoARP) and the way back before addresses. A VIP never exists for a moment on a host that would
+// answer ARP for it.
 #ifndef BRASS_AGENT_RESOURCE_H
 #define BRASS_AGENT_RESOURCE_H
 
@@ -16,23 +16,31 @@
 #include <net/if.h>
 #include <stdint.h>
 
-enum resource_kind { RESOURCE_TUNNEL, RESOURCE_CONF, RESOURCE_VIP, RESOURCE_ROUTE, RESOURCE_RULE };
-#define RESOURCE_KINDS 5
+enum resource_kind {
+	RESOURCE_FOU,
+	RESOURCE_DEVICE,
+	RESOURCE_CONF,
+	RESOURCE_MIRROR, // table "main" with a smaller MSS (route_mirror.h)
+	RESOURCE_ROUTE,
+	RESOURCE_RULE,
+	RESOURCE_VIP,
+};
 
 struct resource {
 	enum resource_kind kind;
-	char dev[IFNAMSIZ];       // TUNNEL, CONF, VIP
-	char tunnel_kind[16];     // TUNNEL: "ipip", "ip6tnl", "sit"
-	struct inet_addr addr;    // TUNNEL: local end; VIP: the address; ROUTE: the gateway; RULE: from
-	int conf;                 // CONF: IPV4_DEVCONF_*
-	int32_t value;            // CONF: what it is set to
-	int32_t original;         // CONF, in the journal: what it was before
-	uint32_t table, priority; // ROUTE, RULE
-	uint8_t ip_protocol;      // RULE
-	uint16_t sport;           // RULE
+	char dev[IFNAMSIZ];   // DEVICE, CONF, VIP
+	char device_kind[16]; // DEVICE: "ipip", "ip6tnl", "sit", "gre", "ip6gre", "dummy"
+	struct inet_addr
+		addr;     // FOU, DEVICE: local end; VIP: the address; ROUTE: the gateway; RULE: from; MIRROR: family
+	int conf;         // CONF: IPV4_DEVCONF_*
+	int32_t value;    // CONF: what it is set to; DEVICE: 1: gre with checksums; MIRROR: the MSS
+	int32_t original; // CONF, in the journal: what it was before
+	uint32_t table, priority; // MIRROR, ROUTE, RULE
+	uint8_t ip_protocol;      // RULE; 0: any
+	uint16_t sport;           // RULE; 0: any. FOU: the UDP port
 };
 
-// Order of setting up; 0 for the same thing (a CONF with another value, a TUNNEL with another end are the same thing).
+// Order of setting up; 0 for the same thing (a CONF with another value, a DEVICE with another end are the same thing).
 int resource_cmp(const struct resource *a, const struct resource *b);
 // The same thing and the same content.
 bool resource_same(const struct resource *a, const struct resource *b);

@@ -53,9 +53,11 @@ static struct spec_service wanted(const struct services *services, const struct 
 		.protocol = answer->protocol,
 		.port = backend->port ? backend->port : answer->port,
 		.method = backend->method,
+		.tunnel = backend->tunnel,
 	};
 
 	memcpy(service.name, backend->service, sizeof(service.name));
+	memcpy(service.device, backend->device, sizeof(service.device));
 	if (gateway->family == answer->host.family && !inet_addr_is_loopback(gateway))
 		service.gateway = *gateway;
 	return service;
@@ -69,6 +71,9 @@ void services_build(struct services *services, const struct inet_addr *address)
 	spec->address = *address;
 	spec->table = config->nat_table;
 	spec->priority = config->nat_priority;
+	spec->mss_table = config->mss_table;
+	spec->mss_priority = config->mss_priority;
+	spec->devices = &config->devices;
 	spec->count = 0;
 	for (size_t c = 0; c < services->client_count && inet_addr_is_set(address); c++) {
 		const struct client *client = &services->clients[c];
@@ -151,6 +156,7 @@ json_t *services_report(const struct services *services, const struct client *cl
 		memcpy(to->service, from->service, sizeof(to->service));
 		to->port = from->port;
 		to->method = from->method;
+		to->tunnel = from->tunnel;
 		to->weight = from->weight;
 		to->state = (int)state_of(services, i, draining, &reason);
 		if (i >= 0)

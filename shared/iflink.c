@@ -28,18 +28,23 @@ static void take_conf(struct nlattr *spec, struct iflink *link)
 	link->has_conf = true;
 }
 
+// How each kind of tunnel device names its ends.
+static const struct kind {
+	const char *kind;
+	int family, local, remote, max;
+	bool is_gre;
+} kinds[] = {
+	{ "ipip", AF_INET, IFLA_IPTUN_LOCAL, IFLA_IPTUN_REMOTE, IFLA_IPTUN_MAX, false },
+	{ "sit", AF_INET, IFLA_IPTUN_LOCAL, IFLA_IPTUN_REMOTE, IFLA_IPTUN_MAX, false },
+	{ "ip6tnl", AF_INET6, IFLA_IPTUN_LOCAL, IFLA_IPTUN_REMOTE, IFLA_IPTUN_MAX, false },
+	{ "gre", AF_INET, IFLA_GRE_LOCAL, IFLA_GRE_REMOTE, IFLA_GRE_MAX, true },
+	{ "ip6gre", AF_INET6, IFLA_GRE_LOCAL, IFLA_GRE_REMOTE, IFLA_GRE_MAX, true },
+};
+
 static void take_tunnel(struct nlattr *data, struct iflink *link)
 {
-	static const struct {
-		const char *kind;
-		int family, local, remote;
-	} kinds[] = {
-		{ "ipip", AF_INET, IFLA_IPTUN_LOCAL, IFLA_IPTUN_REMOTE },
-		{ "sit", AF_INET, IFLA_IPTUN_LOCAL, IFLA_IPTUN_REMOTE },
-		{ "ip6tnl", AF_INET6, IFLA_IPTUN_LOCAL, IFLA_IPTUN_REMOTE },
-	};
 	static const uint8_t any[16];
-	struct nlattr *attrs[IFLA_IPTUN_MAX + 1];
+	struct nlattr *attrs[IFLA_GRE_MAX + IFLA_IPTUN_MAX];
 
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
 		unsigned int len = inet_addr_len(kinds[i].family);
@@ -48,8 +53,10 @@ static void take_tunnel(struct nlattr *data, struct iflink *link)
 			struct inet_addr *to;
 		} ends[] = { { kinds[i].local, &link->local }, { kinds[i].remote, &link->remote } };
 
-		if (strcmp(kinds[i].kind, link->kind) != 0 || nla_parse_nested(attrs, IFLA_IPTUN_MAX, data, NULL) < 0)
+		if (strcmp(kinds[i].kind, link->kind) != 0 || nla_parse_nested(attrs, kinds[i].max, data, NULL) < 0)
 			continue;
+		if (kinds[i].is_gre && attrs[IFLA_GRE_IFLAGS])
+			link->checksum = nla_get_u16(attrs[IFLA_GRE_IFLAGS]) & GRE_CSUM;
 		for (size_t e = 0; e < ARRAY_SIZE(ends); e++) {
 			struct nlattr *attr = attrs[ends[e].attr];
 
@@ -158,20 +165,41 @@ int iflink_add_dummy(struct netsock *ns, const char *name, struct err *err)
 	return finish(ns, msg, broken, err);
 }
 
+// Protocol 0: either family inside; no encapsulation limit, so that no destination option is wanted.
+static bool put_ip6tnl(struct nl_msg *msg)
+{
+	return nla_put_u8(msg, IFLA_IPTUN_PROTO, 0) || nla_put_u32(msg, IFLA_IPTUN_FLAGS, IP6_TNL_F_IGN_ENCAP_LIMIT) ||
+		nla_put_u8(msg, IFLA_IPTUN_ENCAP_LIMIT, 0);
+}
+
+// What comes must carry a checksum exactly when we say so (net/ipv4/ip_tunnel.c, ip_tunnel_rcv).
+static bool put_gre(struct nl_msg *msg, bool checksum, bool v6)
+{
+	const uint16_t flags = checksum ? GRE_CSUM : 0;
+
+	return nla_put_u16(msg, IFLA_GRE_IFLAGS, flags) || nla_put_u16(msg, IFLA_GRE_OFLAGS, flags) ||
+		(v6 &&
+			(nla_put_u32(msg, IFLA_GRE_FLAGS, IP6_TNL_F_IGN_ENCAP_LIMIT) ||
+				nla_put_u8(msg, IFLA_GRE_ENCAP_LIMIT, 0)));
+}
+
 int iflink_add_tunnel(struct netsock *ns, const char *name, const struct iflink_tunnel *tunnel, struct err *err)
 {
 	struct nl_msg *msg = message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0, 0);
-	bool broken = !msg || nla_put_string(msg, IFLA_IFNAME, name), v6 = tunnel->local.family == AF_INET6;
+	const struct kind *kind = kinds;
+
+	while (kind < kinds + ARRAY_SIZE(kinds) - 1 && strcmp(kind->kind, tunnel->kind) != 0)
+		kind++;
+	bool v6 = kind->family == AF_INET6, broken = !msg || nla_put_string(msg, IFLA_IFNAME, name);
 	struct nlattr *info = broken ? NULL : nla_nest_start(msg, IFLA_LINKINFO), *data = NULL;
 
-	broken = !info || nla_put_string(msg, IFLA_INFO_KIND, tunnel->kind) ||
+	broken = !info || nla_put_string(msg, IFLA_INFO_KIND, kind->kind) ||
 		!(data = nla_nest_start(msg, IFLA_INFO_DATA)) ||
-		nla_put(msg, IFLA_IPTUN_LOCAL, (int)inet_addr_len(tunnel->local.family), tunnel->local.bytes);
-	if (!broken && v6)
-		// protocol 0: either family inside; no encapsulation limit, so that no destination option is wanted
-		broken = nla_put_u8(msg, IFLA_IPTUN_PROTO, 0) ||
-			nla_put_u32(msg, IFLA_IPTUN_FLAGS, IP6_TNL_F_IGN_ENCAP_LIMIT) ||
-			nla_put_u8(msg, IFLA_IPTUN_ENCAP_LIMIT, 0);
+		nla_put(msg, kind->local, (int)inet_addr_len(kind->family), tunnel->local.bytes);
+	if (!broken && kind->is_gre)
+		broken = put_gre(msg, tunnel->checksum, v6);
+	else if (!broken && v6)
+		broken = put_ip6tnl(msg);
 	if (!broken) {
 		nla_nest_end(msg, data);
 		nla_nest_end(msg, info);

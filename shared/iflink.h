@@ -32,6 +32,7 @@ struct iflink {
 	uint8_t mac_len;
 	char kind[IFLINK_KIND_MAX];     // "veth", "ipip", ...; "" for hardware
 	struct inet_addr local, remote; // of a tunnel; not set: any
+	bool checksum;                  // of a gre tunnel
 	bool has_conf;
 	int32_t conf[IFLINK_CONF_MAX]; // by IPV4_DEVCONF_* (linux/ip.h), as the device itself has it, without "all"
 };
@@ -46,8 +47,10 @@ bool iflink_does_arp(const struct iflink *link);
 
 // A tunnel device: what runs inside and outside decides its kind.
 struct iflink_tunnel {
-	const char *kind;       // "ipip" (IPv4 in IPv4), "ip6tnl" (either in IPv6), "sit" (IPv6 in IPv4)
-	struct inet_addr local; // remote is any
+	const char *kind; // "ipip" (IPv4 in IPv4), "ip6tnl" (either in IPv6), "sit" (IPv6 in IPv4), "gre", "ip6gre"
+			  // (either)
+	struct inet_addr local; // of the outer family; remote is any
+	bool checksum;          // gre: packets must carry one, or must not
 };
 
 // -EEXIST when the name is taken.

@@ -8,14 +8,6 @@
 #include <netinet/in.h>
 #include <string.h>
 
-const struct field_choice forward_method_choices[] = {
-	{ "dr", FORWARD_DR },
-	{ "ipip", FORWARD_IPIP },
-	{ "tunnel", FORWARD_IPIP },
-	{ "nat", FORWARD_NAT },
-	{ NULL, 0 },
-};
-
 const struct field_choice transport_choices[] = {
 	{ "tcp", IPPROTO_TCP },
 	{ "udp", IPPROTO_UDP },
@@ -38,6 +30,8 @@ static const struct field backend_rows[] = {
 		.help = "port of the real server; 0: the service's own" },
 	{ "method", FIELD_CHOICE, MEMBER(struct protocol_backend, method), .choices = forward_method_choices,
 		.def = "\"dr\"", .help = "forwarding method" },
+	{ "tunnel", FIELD_OBJECT, MEMBER(struct protocol_backend, tunnel), .sub = &tunnel_fields, .def = "{}",
+		.help = "how gue and gre wrap" },
 	{ "weight", FIELD_UINT, MEMBER(struct protocol_backend, weight), .min = 0, .max = 65535, .def = "100",
 		.help = "share of new connections" },
 	{ "state", FIELD_CHOICE, MEMBER(struct protocol_backend, state), .choices = protocol_state_choices,

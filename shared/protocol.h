@@ -14,8 +14,10 @@
 #include "shared/err.h"
 #include "shared/field.h"
 #include "shared/inet.h"
+#include "shared/tunnel.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,11 +28,6 @@
 #define PROTOCOL_TTL_MIN_MS 1000
 #define PROTOCOL_TTL_MAX_MS 3600000
 #define PROTOCOL_WAIT_MAX_MS 60000
-
-// Forwarding methods. ipip is GORB's "tunnel". The choices are those that an agent can set a host up for; the director
-// knows all (model.h).
-enum forward_method { FORWARD_DR, FORWARD_IPIP, FORWARD_NAT, FORWARD_GUE, FORWARD_GRE };
-extern const struct field_choice forward_method_choices[];
 
 // A service's transport protocol, by its IP protocol number.
 extern const struct field_choice transport_choices[];
@@ -49,6 +46,7 @@ struct protocol_backend {
 	char service[PROTOCOL_NAME_MAX + 1];
 	uint16_t port; // 0: the service's own
 	int method;    // enum forward_method
+	struct tunnel_options tunnel;
 	uint32_t weight;
 	int state;            // enum protocol_state
 	struct inet_addr vip; // the VIP that was read back; up counts only when it is the service's

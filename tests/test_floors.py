@@ -19,8 +19,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 FLOORS = {
     "shared": [
         ["err", "log", "clock", "inet", "diff", "field", "out", "slices", "util"],
-        ["confile", "confile_*", "options", "http_client"],
-        ["netsock", "iflink", "ifaddr", "route"],
+        ["confile", "confile_*", "options", "http_client", "tunnel"],
+        ["netsock", "iflink", "ifaddr", "route", "route_*", "fou"],
         ["check", "check_*", "protocol"],
     ],
     "director": [

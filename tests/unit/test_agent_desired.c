@@ -111,9 +111,9 @@ static void each_pair_of_families_has_its_tunnel(void **state)
 		const struct resource loose = { .kind = RESOURCE_CONF, .conf = IPV4_DEVCONF_RP_FILTER, .value = 2 };
 		struct resource key = loose;
 
-		assert_int_equal(list.items[0].kind, RESOURCE_TUNNEL);
+		assert_int_equal(list.items[0].kind, RESOURCE_DEVICE);
 		assert_string_equal(list.items[0].dev, cases[i].device);
-		assert_string_equal(list.items[0].tunnel_kind, cases[i].kind);
+		assert_string_equal(list.items[0].device_kind, cases[i].kind);
 		assert_int_equal(inet_addr_cmp(&list.items[0].addr, &rip), 0);
 		strcpy(key.dev, cases[i].device);
 		int at = resource_list_find(&list, &key);
@@ -161,7 +161,7 @@ static void services_share_what_they_have_in_common(void **state)
 {
 	struct spec_service services[3] = { service(VIP, FORWARD_IPIP), service(VIP, FORWARD_IPIP),
 		service("192.0.2.11", FORWARD_DR) };
-	size_t of_kind[RESOURCE_KINDS] = { 0 };
+	size_t of_kind[RESOURCE_VIP + 1] = { 0 };
 
 	(void)state;
 	services[1].port = 443;
@@ -171,7 +171,7 @@ static void services_share_what_they_have_in_common(void **state)
 		if (i)
 			assert_true(resource_cmp(&list.items[i - 1], &list.items[i]) < 0);
 	}
-	assert_int_equal(of_kind[RESOURCE_TUNNEL], 1);
+	assert_int_equal(of_kind[RESOURCE_DEVICE], 1);
 	assert_int_equal(of_kind[RESOURCE_CONF], 5); // two of eth0, two of br0, the tunnel's rp_filter
 	assert_int_equal(of_kind[RESOURCE_VIP], 2);
 	resource_list_clear(&list);

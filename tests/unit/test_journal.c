@@ -85,9 +85,11 @@ static void every_kind_comes_back_as_it_was(void **state)
 {
 	struct scene *s = *state;
 	const struct resource items[] = {
-		{ .kind = RESOURCE_TUNNEL, .dev = "brass-ip6", .tunnel_kind = "ip6tnl", .addr = address("fd00::1") },
+		{ .kind = RESOURCE_FOU, .addr = address("10.1.0.11"), .sport = 6080 },
+		{ .kind = RESOURCE_DEVICE, .dev = "brass-ip6", .device_kind = "ip6tnl", .addr = address("fd00::1") },
 		{ .kind = RESOURCE_CONF, .dev = "eth0", .conf = IPV4_DEVCONF_ARP_IGNORE, .value = 1, .original = 3 },
-		{ .kind = RESOURCE_VIP, .dev = "lo", .addr = address("192.0.2.10") },
+		{ .kind = RESOURCE_MIRROR, .addr.family = AF_INET, .table = 4673, .value = 1440 },
+		{ .kind = RESOURCE_MIRROR, .addr.family = AF_INET6, .table = 4673, .value = 1400 },
 		{ .kind = RESOURCE_ROUTE, .addr = address("10.1.0.1"), .table = 4294967295u },
 		{ .kind = RESOURCE_RULE,
 			.addr = address("10.1.0.11"),
@@ -95,6 +97,7 @@ static void every_kind_comes_back_as_it_was(void **state)
 			.sport = 65535,
 			.table = 5000,
 			.priority = 32000 },
+		{ .kind = RESOURCE_VIP, .dev = "lo", .addr = address("192.0.2.10") },
 	};
 	struct err err = { 0 };
 

@@ -79,7 +79,7 @@ static struct resource vip(const char *dev)
 static struct resource tunnel(const char *local)
 {
 	return (struct resource) {
-		.kind = RESOURCE_TUNNEL, .dev = "brass-ipip", .tunnel_kind = "ipip", .addr = address(local)
+		.kind = RESOURCE_DEVICE, .dev = "brass-ipip", .device_kind = "ipip", .addr = address(local)
 	};
 }
 
@@ -256,13 +256,13 @@ static void a_taken_tunnel_name_is_a_conflict(void **state)
 	s->observed.link_count = 3;
 	snprintf(s->links[TUNNEL].kind, sizeof(s->links[TUNNEL].kind), "dummy");
 	make(s);
-	assert_op(s, 0, PLAN_CONFLICT, RESOURCE_TUNNEL);
+	assert_op(s, 0, PLAN_CONFLICT, RESOURCE_DEVICE);
 	assert_non_null(strstr(s->plan.ops[0].why, "brass-ipip"));
 
 	snprintf(s->links[TUNNEL].kind, sizeof(s->links[TUNNEL].kind), "ipip");
 	s->links[TUNNEL].local = address("10.9.9.9");
 	make(s);
-	assert_op(s, 0, PLAN_CONFLICT, RESOURCE_TUNNEL);
+	assert_op(s, 0, PLAN_CONFLICT, RESOURCE_DEVICE);
 	assert_non_null(strstr(s->plan.ops[0].why, "10.9.9.9"));
 }
 
@@ -275,12 +275,12 @@ static void the_same_tunnel_under_another_name_is_a_conflict(void **state)
 	snprintf(s->links[TUNNEL].name, sizeof(s->links[TUNNEL].name), "mine");
 	make(s);
 	assert_int_equal(s->plan.count, 1);
-	assert_op(s, 0, PLAN_CONFLICT, RESOURCE_TUNNEL);
+	assert_op(s, 0, PLAN_CONFLICT, RESOURCE_DEVICE);
 	assert_non_null(strstr(s->plan.ops[0].why, "mine"));
 	// with a remote end it takes other packets
 	s->links[TUNNEL].remote = address("10.1.0.1");
 	make(s);
-	assert_op(s, 0, PLAN_ADD, RESOURCE_TUNNEL);
+	assert_op(s, 0, PLAN_ADD, RESOURCE_DEVICE);
 }
 
 static void nothing_is_built_on_what_is_not_ours(void **state)
@@ -299,7 +299,7 @@ static void nothing_is_built_on_what_is_not_ours(void **state)
 	s->observed.route_count = 1;
 	make(s);
 	assert_int_equal(s->plan.count, 2);
-	assert_op(s, 0, PLAN_CONFLICT, RESOURCE_TUNNEL);
+	assert_op(s, 0, PLAN_CONFLICT, RESOURCE_DEVICE);
 	assert_op(s, 1, PLAN_CONFLICT, RESOURCE_ROUTE);
 }
 
@@ -312,8 +312,8 @@ static void our_tunnel_follows_the_address_of_the_host(void **state)
 	s->observed.link_count = 3;
 	make(s);
 	assert_int_equal(s->plan.count, 2);
-	assert_op(s, 0, PLAN_REMOVE, RESOURCE_TUNNEL);
-	assert_op(s, 1, PLAN_ADD, RESOURCE_TUNNEL);
+	assert_op(s, 0, PLAN_REMOVE, RESOURCE_DEVICE);
+	assert_op(s, 1, PLAN_ADD, RESOURCE_DEVICE);
 }
 
 static void our_tunnel_that_is_down_is_repaired(void **state)
@@ -326,7 +326,7 @@ static void our_tunnel_that_is_down_is_repaired(void **state)
 	s->links[TUNNEL].flags = 0;
 	make(s);
 	assert_int_equal(s->plan.count, 1);
-	assert_op(s, 0, PLAN_REPAIR, RESOURCE_TUNNEL);
+	assert_op(s, 0, PLAN_REPAIR, RESOURCE_DEVICE);
 }
 
 static void what_is_ours_and_gone_is_repaired(void **state)
@@ -349,8 +349,8 @@ static void what_is_ours_and_gone_is_repaired(void **state)
 
 static void what_is_no_longer_wanted_goes_in_reverse_order(void **state)
 {
-	static const enum resource_kind order[] = { RESOURCE_RULE, RESOURCE_ROUTE, RESOURCE_VIP, RESOURCE_CONF,
-		RESOURCE_TUNNEL };
+	static const enum resource_kind order[] = { RESOURCE_VIP, RESOURCE_RULE, RESOURCE_ROUTE, RESOURCE_CONF,
+		RESOURCE_DEVICE };
 	struct scene *s = *state;
 
 	add(&s->journal, tunnel("10.1.0.11"));
@@ -373,7 +373,7 @@ static void removals_come_before_additions(void **state)
 	make(s);
 	assert_int_equal(s->plan.count, 2);
 	assert_op(s, 0, PLAN_REMOVE, RESOURCE_VIP);
-	assert_op(s, 1, PLAN_ADD, RESOURCE_TUNNEL);
+	assert_op(s, 1, PLAN_ADD, RESOURCE_DEVICE);
 }
 
 static void the_way_back_is_compared_as_a_whole(void **state)

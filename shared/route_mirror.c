@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every route becomes the message that would make its copy; two sorted lists of messages are compared byte by byte.
+#include "shared/route_mirror.h"
+
+#include "shared/diff.h"
+#include "shared/route.h"
+#include "shared/util.h"
+
+#include <errno.h>
+#include <linux/rtnetlink.h>
+#include <netlink/attr.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+// A route's message: struct rtmsg and attributes. The copy's own table and protocol are put in when it is sent.
+struct copy {
+	uint32_t len;
+	unsigned char bytes[];
+};
+
+struct reading {
+	uint32_t table, advmss;
+	bool is_main;
+	struct copy **items;
+	size_t count, room;
+};
+
+static int add(struct reading *r, const struct nl_msg *msg)
+{
+	const struct nlmsghdr *hdr = nlmsg_hdr((struct nl_msg *)(uintptr_t)msg);
+	const uint32_t len = (uint32_t)nlmsg_datalen(hdr);
+	struct copy *copy = malloc(sizeof(*copy) + len);
+
+	if (r->count == r->room) {
+		size_t room = r->room ? 2 * r->room : 32;
+		struct copy **items = reallocarray(r->items, room, sizeof(struct copy *));
+
+		if (items) {
+			r->items = items;
+			r->room = room;
+		}
+	}
+	if (!copy || r->count == r->room) {
+		free(copy);
+		return -ENOMEM;
+	}
+	copy->len = len;
+	memcpy(copy->bytes, nlmsg_data(hdr), len);
+	r->items[r->count++] = copy;
+	return 0;
+}
+
+static bool is_copied(const struct rtmsg *head)
+{
+	switch (head->rtm_type) {
+	case RTN_UNICAST:
+	case RTN_BLACKHOLE:
+	case RTN_UNREACHABLE:
+	case RTN_PROHIBIT:
+	case RTN_THROW:
+		return !(head->rtm_flags & RTM_F_CLONED);
+	default:
+		return false;
+	}
+}
+
+// All metrics as they are, but the MSS: the smaller of the route's own and ours.
+static int put_metrics(struct nl_msg *msg, const struct nlattr *from, uint32_t advmss)
+{
+	struct nlattr *metrics[RTAX_MAX + 1] = { NULL };
+	struct nlattr *nest = nla_nest_start(msg, RTA_METRICS);
+	uint32_t mss = advmss;
+
+	if (!nest || (from && nla_parse_nested(metrics, RTAX_MAX, (struct nlattr *)(uintptr_t)from, NULL) < 0))
+		return -ENOMEM;
+	for (int i = 1; i <= RTAX_MAX; i++) {
+		if (i == RTAX_ADVMSS) {
+			const uint32_t own = metrics[i] ? nla_get_u32(metrics[i]) : 0;
+
+			mss = own && own < mss ? own : mss;
+			if (nla_put_u32(msg, i, mss))
+				return -ENOMEM;
+		} else if (metrics[i] && nla_put(msg, i, nla_len(metrics[i]), nla_data(metrics[i]))) {
+			return -ENOMEM;
+		}
+	}
+	nla_nest_end(msg, nest);
+	return 0;
+}
+
+// What the kernel has learnt of the next hops goes.
+static int put_next_hops(struct nl_msg *msg, const struct nlattr *from)
+{
+	struct nlattr *attr = nla_reserve(msg, RTA_MULTIPATH, nla_len(from));
+
+	if (!attr)
+		return -ENOMEM;
+	memcpy(nla_data(attr), nla_data(from), (size_t)nla_len(from));
+	struct rtnexthop *hop = nla_data(attr);
+	int left = nla_len(attr);
+
+	while (RTNH_OK(hop, left)) {
+		const int size = RTNH_ALIGN(hop->rtnh_len);
+
+		hop->rtnh_flags &= RTNH_F_ONLINK;
+		left -= size;
+		hop = (struct rtnexthop *)(void *)((char *)hop + size);
+	}
+	return 0;
+}
+
+static int put_attr(struct nl_msg *msg, const struct nlattr *attr, bool by_object)
+{
+	switch (nla_type(attr)) {
+	case RTA_TABLE:     // the copy has its own
+	case RTA_METRICS:   // follow
+	case RTA_CACHEINFO: // learnt
+	case RTA_EXPIRES:   // when the original goes, so does the copy
+	case RTA_SESSION:
+	case RTA_UID:
+		return 0;
+	case RTA_GATEWAY:
+	case RTA_VIA:
+	case RTA_OIF:
+	case RTA_ENCAP:
+	case RTA_ENCAP_TYPE:
+		if (by_object) // the object says so
+			return 0;
+		break;
+	case RTA_MULTIPATH:
+		return by_object ? 0 : put_next_hops(msg, attr);
+	default:
+		break;
+	}
+	return nla_put(msg, nla_type(attr), nla_len(attr), nla_data(attr));
+}
+
+static int take(struct nlmsghdr *hdr, void *ctx)
+{
+	struct reading *r = ctx;
+	struct rtmsg head = *(const struct rtmsg *)nlmsg_data(hdr);
+	struct nlattr *attrs[RTA_MAX + 1], *attr;
+	int rest;
+
+	if (hdr->nlmsg_type != RTM_NEWROUTE || nlmsg_parse(hdr, sizeof(head), attrs, RTA_MAX, NULL) < 0)
+		return -EBADMSG;
+	const uint32_t table = attrs[RTA_TABLE] ? nla_get_u32(attrs[RTA_TABLE]) : head.rtm_table;
+
+	if (table != r->table || !is_copied(&head) || (!r->is_main && head.rtm_protocol != ROUTE_PROTO_BRASS))
+		return 0;
+	if (r->count >= ROUTE_MIRROR_MAX)
+		return -E2BIG;
+	head.rtm_table = RT_TABLE_UNSPEC;
+	head.rtm_protocol = ROUTE_PROTO_BRASS;
+	head.rtm_flags &= RTNH_F_ONLINK;
+	struct nl_msg *msg = nlmsg_alloc_simple(RTM_NEWROUTE, 0);
+	int rc = !msg || nlmsg_append(msg, &head, sizeof(head), NLMSG_ALIGNTO) ? -ENOMEM : 0;
+
+	nlmsg_for_each_attr(attr, hdr, sizeof(head), rest) if (!rc) rc = put_attr(msg, attr, attrs[RTA_NH_ID] != NULL);
+	if (!rc) // as it stands in our table; in "main" as it shall stand there
+		rc = put_metrics(msg, attrs[RTA_METRICS], r->is_main ? r->advmss : UINT32_MAX);
+	if (!rc)
+		rc = add(r, msg);
+	nlmsg_free(msg);
+	return rc;
+}
+
+static void forget(void *ctx)
+{
+	struct reading *r = ctx;
+
+	for (size_t i = 0; i < r->count; i++)
+		free(r->items[i]);
+	r->count = 0;
+}
+
+static void clear(struct reading *r)
+{
+	forget(r);
+	free(r->items);
+}
+
+static int by_bytes(const void *a, const void *b)
+{
+	const struct copy *left = *(struct copy *const *)a, *right = *(struct copy *const *)b;
+	const uint32_t len = left->len < right->len ? left->len : right->len;
+	int c = memcmp(left->bytes, right->bytes, len);
+
+	return c ? c : (left->len > right->len) - (left->len < right->len);
+}
+
+static int read_table(struct netsock *ns, int family, struct reading *r, struct err *err)
+{
+	const struct rtmsg head = { .rtm_family = (uint8_t)family };
+	struct nl_msg *msg = nlmsg_alloc_simple(RTM_GETROUTE, 0);
+	int rc = !msg || nlmsg_append(msg, (void *)(uintptr_t)&head, sizeof(head), NLMSG_ALIGNTO) ||
+			nla_put_u32(msg, RTA_TABLE, r->table)
+		? err_set(err, -ENOMEM, NULL, "out of memory")
+		: netsock_dump(ns, msg, take, forget, r, err);
+
+	nlmsg_free(msg);
+	if (rc == -ENOENT)
+		rc = 0; // no route was ever in it
+	sort_items(r->items, r->count, sizeof(struct copy *), by_bytes);
+	return rc;
+}
+
+static int visit(void *ctx, const void *want, const void *have)
+{
+	struct route_mirror *m = ctx;
+
+	if (want && have)
+		return 0;
+	struct copy *copy = *(struct copy *const *)(want ? want : have);
+	struct copy *owned = malloc(sizeof(*owned) + copy->len);
+
+	if (!owned)
+		return -ENOMEM;
+	memcpy(owned, copy, sizeof(*owned) + copy->len);
+	if (want)
+		m->missing[m->missing_count++] = owned;
+	else
+		m->extra[m->extra_count++] = owned;
+	return 0;
+}
+
+int route_mirror_read(
+	struct netsock *ns, int family, uint32_t table, uint32_t advmss, struct route_mirror *ret, struct err *err)
+{
+	struct reading from = { .table = RT_TABLE_MAIN, .advmss = advmss, .is_main = true };
+	struct reading to = { .table = table };
+	struct route_mirror m = { .family = family, .table = table, .advmss = advmss };
+	int rc = advmss ? read_table(ns, family, &from, err) : 0;
+
+	if (rc == -E2BIG)
+		err_set(err, rc, NULL, "the main table has more than %d routes", ROUTE_MIRROR_MAX);
+	if (!rc)
+		rc = read_table(ns, family, &to, err);
+	m.missing = calloc(from.count + 1, sizeof(void *));
+	m.extra = calloc(to.count + 1, sizeof(void *));
+	if (!rc &&
+		(!m.missing || !m.extra ||
+			diff_sorted((struct diff_list) { from.items, from.count, sizeof(struct copy *) },
+				(struct diff_list) { to.items, to.count, sizeof(struct copy *) }, by_bytes, visit, &m)))
+		rc = err_set(err, -ENOMEM, NULL, "out of memory");
+	clear(&from);
+	clear(&to);
+	if (rc)
+		route_mirror_clear(&m);
+	else
+		*ret = m;
+	return rc;
+}
+
+static int change(struct netsock *ns, const struct route_mirror *m, int type, const struct copy *copy, struct err *err)
+{
+	struct nl_msg *msg = nlmsg_alloc_simple(type, type == RTM_NEWROUTE ? NLM_F_CREATE | NLM_F_APPEND : 0);
+	int rc = !msg || nlmsg_append(msg, (void *)(uintptr_t)copy->bytes, copy->len, NLMSG_ALIGNTO) ||
+			nla_put_u32(msg, RTA_TABLE, m->table)
+		? err_set(err, -ENOMEM, NULL, "out of memory")
+		: netsock_transact(ns, msg, err);
+
+	nlmsg_free(msg);
+	return rc;
+}
+
+// The order in which "main" was filled is not known: a gateway's own route must come first (net/ipv4/fib_semantics.c,
+// fib_check_nh). So what is refused is tried again when the others are there.
+static int add_missing(struct netsock *ns, const struct route_mirror *m, struct err *err)
+{
+	_cleanup_free_ bool *done = calloc(m->missing_count + 1, sizeof(*done));
+	size_t left = m->missing_count, before;
+	struct err why = { 0 };
+	int rc = 0;
+
+	if (!done)
+		return err_set(err, -ENOMEM, NULL, "out of memory");
+	do {
+		before = left;
+		rc = 0;
+		for (size_t i = 0; i < m->missing_count; i++) {
+			int one = done[i] ? 0 : change(ns, m, RTM_NEWROUTE, m->missing[i], &why);
+
+			if (!one || one == -EEXIST) {
+				left -= !done[i];
+				done[i] = true;
+			} else if (!rc) {
+				rc = one;
+			}
+		}
+	} while (left && left < before);
+	if (rc && err)
+		*err = why;
+	return rc;
+}
+
+int route_mirror_apply(struct netsock *ns, const struct route_mirror *m, struct err *err)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < m->extra_count; i++) {
+		int one = change(ns, m, RTM_DELROUTE, m->extra[i], err);
+
+		if (one && one != -ESRCH && !rc)
+			rc = one;
+	}
+	int added = add_missing(ns, m, err);
+
+	return rc ? rc : added;
+}
+
+void route_mirror_clear(struct route_mirror *m)
+{
+	for (size_t i = 0; i < m->missing_count; i++)
+		free(m->missing[i]);
+	for (size_t i = 0; i < m->extra_count; i++)
+		free(m->extra[i]);
+	free(m->missing);
+	free(m->extra);
+	*m = (struct route_mirror) { 0 };
+}
