@@ -7,6 +7,8 @@
 #include "agent/client.h"
 #include "agent/control.h"
 #include "agent/host.h"
+#include "agent/load.h"
+#include "agent/local.h"
 #include "agent/monitor.h"
 #include "agent/remember.h"
 #include "agent/services.h"
@@ -37,6 +39,9 @@ struct agent {
 	struct host host;
 	struct monitor *monitor;
 	struct control *control;
+	struct local *local;
+	struct load *load; // NULL: no weight depends on it
+	bool host_failed;  // the last look ended with an error
 	struct client *clients;
 	size_t client_count;
 	char boot[PROTOCOL_BOOT_MAX + 1];
@@ -81,6 +86,64 @@ static bool anything_is_known(const struct agent *a)
 	return false;
 }
 
+// The host first; when it is right, the program.
+static void judge(struct agent *a, const char *host_error)
+{
+	struct services *s = &a->services;
+
+	for (size_t i = 0; i < s->spec.count; i++) {
+		char *problem = s->outcomes[i].problem;
+		const size_t size = sizeof(s->outcomes[i].problem);
+		const struct local_item item = services_item(s, i);
+
+		if (host_error)
+			snprintf(problem, size, "%.250s", host_error);
+		else
+			host_problem(&a->host, &s->spec, &s->spec.services[i], problem, size);
+		if (*problem)
+			continue;
+		const char *local = local_problem(a->local, &item);
+		snprintf(problem, size, "%s", local ? local : "not checked yet");
+	}
+	push_changes(a);
+}
+
+static void on_local_changed(void *ctx)
+{
+	struct agent *a = ctx;
+
+	if (a->phase == PHASE_RUNNING && !a->host_failed)
+		judge(a, NULL);
+}
+
+static void on_load_changed(void *ctx)
+{
+	struct agent *a = ctx;
+
+	a->services.load_share = load_share(a->load);
+	push_changes(a);
+}
+
+static bool depends_on_load(const struct config *config)
+{
+	for (size_t i = 0; i < config->backends.count; i++)
+		if (config->backends.items[i].weight.by_pressure)
+			return true;
+	return false;
+}
+
+// Programs are asked for when the host is ready for them: before, they cannot have the VIP.
+static void want_local(struct agent *a)
+{
+	const struct services *s = &a->services;
+	_cleanup_free_ struct local_item *items = calloc(s->spec.count + 1, sizeof(*items));
+
+	for (size_t i = 0; items && i < s->spec.count; i++)
+		items[i] = services_item(s, i);
+	if (!items || local_want(a->local, items, s->spec.count))
+		log_error("out of memory: the programs here are not checked");
+}
+
 static void look(void *ctx)
 {
 	struct agent *a = ctx;
@@ -92,18 +155,12 @@ static void look(void *ctx)
 	services_build(s, &a->address);
 	// while nothing is known, what an earlier run set up stays
 	int rc = anything_is_known(a) ? host_reconcile(&a->host, &s->spec, &err) : 0;
-	for (size_t i = 0; i < s->spec.count; i++) {
-		char *problem = s->outcomes[i].problem;
-
-		if (rc)
-			snprintf(problem, sizeof(s->outcomes[i].problem), "%.250s", err.text);
-		else
-			host_problem(&a->host, &s->spec, &s->spec.services[i], problem, sizeof(s->outcomes[i].problem));
-	}
 	monitor_watch_main(a->monitor, a->host.follows_main);
+	a->host_failed = rc;
 	if (rc)
 		log_error("cannot set up the host: %s; tried again at the next event or check", err.text);
-	push_changes(a);
+	want_local(a);
+	judge(a, rc ? err.text : NULL);
 }
 
 // Without a configured address it is the one that the connection to the first director to answer came from, and it
@@ -345,6 +402,10 @@ static int open_all(struct agent *a, struct err *err)
 		rc = monitor_new(&a->loop, config->check_interval_ms, look, a, &a->monitor, err);
 	if (!rc)
 		rc = http_client_new(&a->loop, &a->http, err);
+	if (!rc)
+		rc = local_new(&a->loop, a->http, on_local_changed, a, &a->local, err);
+	if (!rc && depends_on_load(config))
+		rc = load_new(&a->loop, on_load_changed, a, &a->load, err);
 	if (!rc && start_clients(a))
 		rc = err_set(err, -ENOMEM, NULL, "out of memory");
 	return rc;
@@ -354,6 +415,8 @@ static void close_all(struct agent *a)
 {
 	for (size_t c = 0; c < a->client_count; c++)
 		client_close(&a->clients[c]);
+	local_free(a->local);
+	load_free(a->load);
 	http_client_free(a->http);
 	monitor_free(a->monitor);
 	control_free(a->control);

@@ -72,6 +72,102 @@ static bool print_devices(const void *member, struct out *out)
 	return true;
 }
 
+static int parse_check(const json_t *json, void *member, struct err *err)
+{
+	struct local_check *check = member;
+	const char *word = json_string_value(json);
+
+	if (word && (strcmp(word, "listen") == 0 || strcmp(word, "none") == 0)) {
+		check->kind = *word == 'l' ? LOCAL_LISTEN : LOCAL_NONE;
+		return 0;
+	}
+	if (!json_is_object(json))
+		return err_set(err, -EINVAL, NULL, "found %s, allowed is listen, none, or a check: {type: http, ...}",
+			word ? word : field_json_kind(json));
+	int rc = field_parse(&check_fields, json, &check->spec, err);
+
+	check->kind = check->spec.kind == CHECK_NONE ? LOCAL_NONE : LOCAL_CHECK;
+	return rc;
+}
+
+static bool print_check(const void *member, struct out *out)
+{
+	const struct local_check *check = member;
+
+	if (check->kind == LOCAL_CHECK)
+		field_write(&check_fields, &check->spec, FIELD_ALL, out);
+	else
+		out_string(out, check->kind == LOCAL_NONE ? "none" : "listen");
+	return true;
+}
+
+#define WEIGHT(member) \
+	.offset = offsetof(struct config_weight, member), .size = sizeof(((struct config_weight *)NULL)->member)
+
+static int parse_from(const json_t *json, void *member, struct err *err)
+{
+	const char *word = json_string_value(json);
+
+	*(bool *)member = true;
+	return word && strcmp(word, "pressure") == 0
+		? 0
+		: err_set(err, -EINVAL, NULL, "found %s, allowed is pressure", word ? word : field_json_kind(json));
+}
+
+static bool print_from(const void *member, struct out *out)
+{
+	if (*(const bool *)member)
+		out_string(out, "pressure");
+	return *(const bool *)member;
+}
+
+static const struct field weight_rows[] = {
+	{ "base", FIELD_UINT, WEIGHT(base), .max = 65535, .def = "100", .help = "when nothing presses" },
+	{ "min", FIELD_UINT, WEIGHT(min), .max = 65535, .def = "1", .help = "not below this" },
+	{ "from", FIELD_CUSTOM, WEIGHT(by_pressure), .parse = parse_from, .print = print_from, .required = true,
+		.help = "pressure" },
+};
+
+static const struct field_table weight_fields = {
+	.what = "weight",
+	.rows = weight_rows,
+	.count = ARRAY_SIZE(weight_rows),
+	.size = sizeof(struct config_weight),
+	.set_offset = -1,
+};
+
+static int parse_weight(const json_t *json, void *member, struct err *err)
+{
+	struct config_weight *weight = member;
+	const json_int_t n = json_integer_value(json);
+
+	if (json_is_object(json)) {
+		int rc = field_parse(&weight_fields, json, weight, err);
+
+		return rc || weight->min <= weight->base
+			? rc
+			: err_set(err, -EINVAL, "min", "found %u, allowed is at most base, which is %u", weight->min,
+				  weight->base);
+	}
+	if (!json_is_integer(json) || n < 0 || n > 65535)
+		return err_set(err, -EINVAL, NULL,
+			"found %s, allowed is a number 0 to 65535, or {base: ..., min: ..., from: pressure}",
+			json_is_integer(json) ? "a number that is too small or too large" : field_json_kind(json));
+	*weight = (struct config_weight) { .base = (uint32_t)n };
+	return 0;
+}
+
+static bool print_weight(const void *member, struct out *out)
+{
+	const struct config_weight *weight = member;
+
+	if (weight->by_pressure)
+		field_write(&weight_fields, weight, FIELD_ALL, out);
+	else
+		out_uint(out, weight->base);
+	return true;
+}
+
 static const struct field backend_rows[] = {
 	{ "port", FIELD_UINT, BACKEND(port), .min = 1, .max = 65535,
 		.help = "port of the program here; default: the service's (dr and ipip cannot change it)" },
@@ -81,8 +177,13 @@ static const struct field backend_rows[] = {
 		.help = "how gue and gre wrap; gue's port is 6080 unless given" },
 	{ "device", FIELD_CUSTOM, BACKEND(device), .parse = parse_device, .print = print_device,
 		.help = "dr: a dummy device of the agent's for the VIP; default: lo" },
-	{ "weight", FIELD_UINT, BACKEND(weight), .min = 0, .max = 65535, .def = "100",
-		.help = "share of new connections" },
+	{ "check", FIELD_CUSTOM, BACKEND(check), .parse = parse_check, .print = print_check, .def = "\"listen\"",
+		.help = "who says that the program serves: listen (a socket is there), none, or a check from here "
+			"(type tcp or http, interval, timeout, args)" },
+	{ "weight", FIELD_CUSTOM, BACKEND(weight), .parse = parse_weight, .print = print_weight, .def = "100",
+		.help = "share of new connections, 0 to 65535; or {base: 100, min: 20, from: pressure}: less of it "
+			"while "
+			"this host is short of CPU, or its listen queues are full" },
 };
 
 const struct field_table config_backend_fields = {

@@ -4,6 +4,7 @@
 #define BRASS_AGENT_CONFIG_H
 
 #include "agent/client.h"
+#include "agent/local.h"
 #include "agent/spec.h"
 #include "shared/clock.h"
 #include "shared/confile.h"
@@ -24,7 +25,11 @@ struct config_backend {
 	int method;    // enum forward_method
 	struct tunnel_options tunnel;
 	char device[IFNAMSIZ]; // "": lo
-	uint32_t weight;
+	struct local_check check;
+	struct config_weight {
+		uint32_t base, min;
+		bool by_pressure; // falls from base to min with the load of this host
+	} weight;
 };
 
 struct config {

@@ -2,6 +2,7 @@
 #include "agent/services.h"
 
 #include "agent/desired.h"
+#include "agent/load.h"
 #include "shared/util.h"
 
 #include <errno.h>
@@ -16,6 +17,7 @@ int services_init(
 		.config = config,
 		.clients = clients,
 		.client_count = client_count,
+		.load_share = 1,
 		.spec = { .services = calloc(pairs, sizeof(struct spec_service)) },
 		.outcomes = calloc(pairs, sizeof(struct services_outcome)),
 	};
@@ -91,6 +93,20 @@ void services_build(struct services *services, const struct inet_addr *address)
 	}
 }
 
+struct local_item services_item(const struct services *services, size_t i)
+{
+	const struct spec_service *service = &services->spec.services[i];
+	struct local_item item = {
+		.at = { service->method == FORWARD_NAT ? services->spec.address : service->vip, service->port },
+		.protocol = service->protocol,
+	};
+
+	for (size_t b = 0; b < services->config->backends.count; b++)
+		if (strcmp(services->config->backends.items[b].service, service->name) == 0)
+			item.check = &services->config->backends.items[b].check;
+	return item;
+}
+
 // Index in spec.services and outcomes, or -1.
 static int find(const struct services *services, const struct client *client, const char *name)
 {
@@ -157,7 +173,9 @@ json_t *services_report(const struct services *services, const struct client *cl
 		to->port = from->port;
 		to->method = from->method;
 		to->tunnel = from->tunnel;
-		to->weight = from->weight;
+		to->weight = from->weight.by_pressure
+			? load_weight(from->weight.base, from->weight.min, services->load_share)
+			: from->weight.base;
 		to->state = (int)state_of(services, i, draining, &reason);
 		if (i >= 0)
 			to->vip = services->spec.services[i].vip;

@@ -17,6 +17,7 @@ struct services {
 	const struct config *config;
 	const struct client *clients;
 	size_t client_count;
+	double load_share; // of weights that depend on it
 	struct spec spec;
 	struct services_outcome {
 		const struct client *client;
@@ -31,6 +32,8 @@ void services_clear(struct services *services);
 
 // Builds spec anew; without an address (RIP) it is empty. The outcomes' problems are for the caller to fill in.
 void services_build(struct services *services, const struct inet_addr *address);
+// Where clients reach the program of spec.services[i], and who says whether it serves.
+struct local_item services_item(const struct services *services, size_t i);
 // Does spec say what this client's answer says?
 bool services_are_current(const struct services *services, const struct client *client);
 

@@ -17,6 +17,8 @@
 	(1u << TCP_ESTABLISHED | 1u << TCP_SYN_RECV | 1u << TCP_FIN_WAIT1 | 1u << TCP_CLOSE_WAIT | \
 		1u << TCP_LAST_ACK | 1u << TCP_CLOSING | 1u << TCP_LISTEN)
 
+static const uint8_t families[] = { AF_INET, AF_INET6 };
+
 struct counting {
 	const struct inet_endpoint *local;
 	size_t count;
@@ -40,23 +42,31 @@ static bool listens_on(const struct inet_endpoint *here, const struct inet_endpo
 		(inet_addr_cmp(&here->addr, &wanted->addr) == 0 || memcmp(here->addr.bytes, any, sizeof(any)) == 0);
 }
 
-static int take(struct nlmsghdr *hdr, void *ctx)
+// The local end; false when the message cannot be understood. A dual-stack server's IPv4 connection is an IPv6 socket
+// with a mapped address.
+static bool local_end(const struct inet_diag_msg *msg, struct inet_endpoint *ret)
 {
 	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
-	struct counting *c = ctx;
-	const struct inet_diag_msg *msg = nlmsg_data(hdr);
 	const uint8_t *bytes = (const uint8_t *)msg->id.idiag_src;
 	int family = msg->idiag_family;
-	struct inet_endpoint here = { .port = ntohs(msg->id.idiag_sport) };
 
-	if (hdr->nlmsg_len < NLMSG_LENGTH(sizeof(*msg)))
-		return -EBADMSG;
-	// a dual-stack server's IPv4 connection is an IPv6 socket with a mapped address
 	if (family == AF_INET6 && memcmp(bytes, mapped, sizeof(mapped)) == 0) {
 		family = AF_INET;
 		bytes += sizeof(mapped);
 	}
-	if (inet_addr_from_bytes(family, bytes, inet_addr_len(family), &here.addr))
+	ret->port = ntohs(msg->id.idiag_sport);
+	return !inet_addr_from_bytes(family, bytes, inet_addr_len(family), &ret->addr);
+}
+
+static int take(struct nlmsghdr *hdr, void *ctx)
+{
+	struct counting *c = ctx;
+	const struct inet_diag_msg *msg = nlmsg_data(hdr);
+	struct inet_endpoint here;
+
+	if (hdr->nlmsg_len < NLMSG_LENGTH(sizeof(*msg)))
+		return -EBADMSG;
+	if (!local_end(msg, &here))
 		return 0;
 	for (size_t i = 0; i < c->count; i++) {
 		if (msg->idiag_state == TCP_LISTEN) {
@@ -69,27 +79,31 @@ static int take(struct nlmsghdr *hdr, void *ctx)
 	return 0;
 }
 
+static int dump(struct netsock *ns, uint8_t family, int protocol, uint32_t states,
+	int (*each)(struct nlmsghdr *hdr, void *ctx), void (*again)(void *ctx), void *ctx, struct err *err)
+{
+	const struct inet_diag_req_v2 request = {
+		.sdiag_family = family, .sdiag_protocol = (uint8_t)protocol, .idiag_states = states
+	};
+	struct nl_msg *msg = nlmsg_alloc_simple(SOCK_DIAG_BY_FAMILY, 0);
+	int rc = !msg || nlmsg_append(msg, (void *)(uintptr_t)&request, sizeof(request), NLMSG_ALIGNTO)
+		? err_set(err, -ENOMEM, NULL, "out of memory")
+		: netsock_dump(ns, msg, each, again, ctx, err);
+
+	nlmsg_free(msg);
+	return rc;
+}
+
 int sockets_count(const struct inet_endpoint *local, size_t local_count, struct sockets *ret, struct err *err)
 {
-	static const uint8_t families[] = { AF_INET, AF_INET6 };
 	_cleanup_(netsock_free_cleanup) struct netsock *ns = NULL;
 	_cleanup_free_ bool *listening = calloc(local_count + 1, sizeof(*listening));
 	struct counting counting = { .local = local, .count = local_count, .listening = listening };
 	int rc = listening ? netsock_open(NETLINK_SOCK_DIAG, &ns, err) : err_set(err, -ENOMEM, NULL, "out of memory");
 
 	for (size_t i = 0; i < ARRAY_SIZE(families) && !rc; i++) {
-		const struct inet_diag_req_v2 request = {
-			.sdiag_family = families[i],
-			.sdiag_protocol = IPPROTO_TCP,
-			.idiag_states = STATES,
-		};
-		struct nl_msg *msg = nlmsg_alloc_simple(SOCK_DIAG_BY_FAMILY, 0);
-
 		counting.open_before = counting.open;
-		rc = !msg || nlmsg_append(msg, (void *)(uintptr_t)&request, sizeof(request), NLMSG_ALIGNTO)
-			? err_set(err, -ENOMEM, NULL, "out of memory")
-			: netsock_dump(ns, msg, take, restart, &counting, err);
-		nlmsg_free(msg);
+		rc = dump(ns, families[i], IPPROTO_TCP, STATES, take, restart, &counting, err);
 	}
 	if (rc)
 		return rc;
@@ -97,4 +111,62 @@ int sockets_count(const struct inet_endpoint *local, size_t local_count, struct 
 	for (size_t i = 0; i < local_count; i++)
 		ret->listening += listening[i];
 	return 0;
+}
+
+// --- who listens ---
+
+struct finding {
+	struct sockets_listener *listeners;
+	size_t count;
+	int protocol;
+};
+
+static int take_listener(struct nlmsghdr *hdr, void *ctx)
+{
+	struct finding *f = ctx;
+	const struct inet_diag_msg *msg = nlmsg_data(hdr);
+	struct inet_endpoint here;
+
+	if (hdr->nlmsg_len < NLMSG_LENGTH(sizeof(*msg)))
+		return -EBADMSG;
+	if (!local_end(msg, &here))
+		return 0;
+	for (size_t i = 0; i < f->count; i++) {
+		struct sockets_listener *l = &f->listeners[i];
+
+		if (l->protocol != f->protocol || l->at.port != here.port)
+			continue;
+		if (listens_on(&here, &l->at))
+			l->there = true;
+		else if (!l->elsewhere.port && here.addr.family == l->at.addr.family)
+			l->elsewhere = here;
+	}
+	return 0;
+}
+
+static void nothing(void *ctx)
+{
+	(void)ctx; // what was seen before the dump began anew was true as well
+}
+
+int sockets_find_listeners(struct sockets_listener *listeners, size_t count, struct err *err)
+{
+	static const struct {
+		int protocol;
+		uint32_t states; // a UDP socket that is bound and not connected is in the state CLOSE
+	} kinds[] = { { IPPROTO_TCP, 1u << TCP_LISTEN }, { IPPROTO_UDP, 1u << TCP_CLOSE } };
+	_cleanup_(netsock_free_cleanup) struct netsock *ns = NULL;
+	int rc = netsock_open(NETLINK_SOCK_DIAG, &ns, err);
+
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+		struct finding finding = { listeners, count, kinds[k].protocol };
+		bool any = false;
+
+		for (size_t i = 0; i < count; i++)
+			any |= listeners[i].protocol == kinds[k].protocol;
+		for (size_t i = 0; i < ARRAY_SIZE(families) && any && !rc; i++)
+			rc = dump(ns, families[i], kinds[k].protocol, kinds[k].states, take_listener, nothing, &finding,
+				err);
+	}
+	return rc;
 }

@@ -6,12 +6,23 @@
 #include "shared/err.h"
 #include "shared/inet.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct sockets {
 	size_t open;      // connections that still have something to say: all states but CLOSE, TIME_WAIT and FIN_WAIT2
 	size_t listening; // of the given endpoints, how many a socket of this network namespace listens on
 };
+
+// Who takes packets for an endpoint.
+struct sockets_listener {
+	struct inet_endpoint at; // in
+	int protocol;            // in: IPPROTO_TCP, or _UDP: any socket that is bound and not connected
+	// out
+	bool there;                     // on this address, or on all
+	struct inet_endpoint elsewhere; // else: the first on the same port of another address; port 0: none
+};
+int sockets_find_listeners(struct sockets_listener *listeners, size_t count, struct err *err);
 
 // Looks at the sockets whose local end is one of these (a listener may also have the any-address).
 int sockets_count(const struct inet_endpoint *local, size_t local_count, struct sockets *ret, struct err *err);

@@ -37,7 +37,7 @@ FLOORS = {
         ["spec"],
         ["resource", "resource_*", "res_*", "drain", "health", "docker", "journal", "sockets"],
         ["desired", "plan", "apply", "monitor", "reconcile", "observe", "host"],
-        ["client", "remember", "doctor", "doctor_*", "control"],
+        ["client", "remember", "doctor", "doctor_*", "control", "local", "load"],
         ["config", "services", "agent", "main"],
     ],
 }

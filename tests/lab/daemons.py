@@ -106,6 +106,8 @@ class Agent(Daemon):
 
     def __init__(self, host, directors=(), backends=None, start=True, **config):
         self.directory = host.directory("agent")
+        # few tests have a program behind the service, and most are not about it
+        backends = backends and {name: {"check": "none", **(b or {})} for name, b in backends.items()}
         urls = [d.url if isinstance(d, Director) else d for d in directors]
         defaults = {
             "node": host.name,

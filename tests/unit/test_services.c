@@ -35,8 +35,8 @@ static int setup(void **state)
 	struct scene *s = calloc(1, sizeof(*s));
 
 	s->backends[API] =
-		(struct config_backend) { .service = "api", .method = FORWARD_NAT, .port = 8080, .weight = 7 };
-	s->backends[WEB] = (struct config_backend) { .service = "web", .method = FORWARD_DR, .weight = 100 };
+		(struct config_backend) { .service = "api", .method = FORWARD_NAT, .port = 8080, .weight.base = 7 };
+	s->backends[WEB] = (struct config_backend) { .service = "web", .method = FORWARD_DR, .weight.base = 100 };
 	s->config.backends.items = s->backends;
 	s->config.backends.count = 2;
 	s->config.nat_table = 4672;

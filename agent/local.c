@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/local.h"
+
+#include "agent/sockets.h"
+#include "shared/log.h"
+#include "shared/protocol.h"
+#include "shared/util.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#define LOOK_MS 1000
+
+// One item, from the first time that it is wanted on. Lives until its timer is closed.
+struct watch {
+	struct watch *next;
+	struct local *local;
+	struct local_item item;
+	bool wanted, known;
+	char problem[PROTOCOL_REASON_MAX + 1];
+	struct check *check; // running, or NULL
+	uv_timer_t timer;    // of the check
+};
+
+struct local {
+	struct check_env env;
+	void (*changed)(void *ctx);
+	void *ctx;
+	uv_timer_t timer; // of the sockets
+	struct watch *watches;
+};
+
+static const char *protocol_name(int protocol)
+{
+	return field_choice_name(transport_choices, protocol);
+}
+
+// Returns whether it says something else than before.
+static bool learn(struct watch *watch, const char *problem)
+{
+	char at[INET_ENDPOINT_MAX];
+
+	// a failing check words its reason anew each time; that alone is no news
+	const bool is_check = watch->item.check->kind == LOCAL_CHECK;
+
+	if (watch->known && (strcmp(watch->problem, problem) == 0 || (is_check && *watch->problem && *problem)))
+		return false;
+	if (*problem)
+		log_warning("%s", problem);
+	else if (watch->known)
+		log_info("%s %s is served again", protocol_name(watch->item.protocol),
+			inet_endpoint_format(&watch->item.at, at));
+	snprintf(watch->problem, sizeof(watch->problem), "%s", problem);
+	watch->known = true;
+	return true;
+}
+
+// --- sockets ---
+
+static bool learn_listener(struct watch *watch, const struct sockets_listener *found)
+{
+	char at[INET_ENDPOINT_MAX], other[INET_ENDPOINT_MAX], problem[PROTOCOL_REASON_MAX + 1] = "";
+
+	inet_endpoint_format(&watch->item.at, at);
+	if (!found->there && found->elsewhere.port)
+		snprintf(problem, sizeof(problem),
+			"a program listens on %s only, not on %s: let it listen on all addresses, or on this one too",
+			inet_endpoint_format(&found->elsewhere, other), at);
+	else if (!found->there)
+		snprintf(problem, sizeof(problem), "no program listens on %s %s", protocol_name(watch->item.protocol),
+			at);
+	return learn(watch, problem);
+}
+
+static bool listens(const struct watch *watch)
+{
+	return watch->wanted && watch->item.check->kind == LOCAL_LISTEN &&
+		(watch->item.protocol == IPPROTO_TCP || watch->item.protocol == IPPROTO_UDP);
+}
+
+static bool look_at_sockets(struct local *local)
+{
+	size_t count = 0, i = 0;
+	bool changed = false;
+	struct err err = { 0 };
+
+	for (const struct watch *w = local->watches; w; w = w->next)
+		count += listens(w);
+	_cleanup_free_ struct sockets_listener *found = calloc(count + 1, sizeof(*found));
+	for (const struct watch *w = local->watches; found && w; w = w->next)
+		if (listens(w))
+			found[i++] = (struct sockets_listener) { .at = w->item.at, .protocol = w->item.protocol };
+	if (!found || (count && sockets_find_listeners(found, count, &err))) {
+		log_error("cannot see who listens here: %s", found ? err.text : "out of memory");
+		return false;
+	}
+	i = 0;
+	for (struct watch *w = local->watches; w; w = w->next)
+		if (listens(w))
+			changed |= learn_listener(w, &found[i++]);
+	return changed;
+}
+
+static void on_look(uv_timer_t *timer)
+{
+	struct local *local = timer->data;
+
+	if (look_at_sockets(local))
+		local->changed(local->ctx);
+}
+
+// --- checks ---
+
+static void on_result(void *ctx, enum check_outcome outcome, const char *reason)
+{
+	struct watch *watch = ctx;
+
+	watch->check = NULL;
+	if (learn(watch, outcome == CHECK_PASS ? "" : reason))
+		watch->local->changed(watch->local->ctx);
+}
+
+static void on_interval(uv_timer_t *timer)
+{
+	struct watch *watch = timer->data;
+
+	if (watch->check)
+		return; // the last one still runs
+	int rc = check_start(
+		&watch->local->env, &watch->item.check->spec, &watch->item.at, on_result, watch, &watch->check);
+	if (rc) {
+		char reason[120];
+
+		snprintf(reason, sizeof(reason), "cannot start the check: %s", strerror(-rc));
+		on_result(watch, CHECK_BROKEN, reason);
+	}
+}
+
+// --- what is wanted ---
+
+static bool same_item(const struct local_item *a, const struct local_item *b)
+{
+	return inet_endpoint_cmp(&a->at, &b->at) == 0 && a->protocol == b->protocol && a->check == b->check;
+}
+
+static struct watch *find(const struct local *local, const struct local_item *item)
+{
+	struct watch *watch = local->watches;
+
+	while (watch && !same_item(&watch->item, item))
+		watch = watch->next;
+	return watch;
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+	free(handle->data);
+}
+
+static void drop(struct local *local, struct watch *watch)
+{
+	LL_DELETE(local->watches, watch);
+	check_cancel(watch->check);
+	uv_close((uv_handle_t *)&watch->timer, on_closed);
+}
+
+static int add(struct local *local, const struct local_item *item)
+{
+	struct watch *watch = calloc(1, sizeof(*watch));
+
+	if (!watch)
+		return -ENOMEM;
+	watch->local = local;
+	watch->item = *item;
+	watch->wanted = true;
+	watch->known = item->check->kind != LOCAL_CHECK && !listens(watch); // nobody looks
+	uv_timer_init(local->env.loop, &watch->timer);
+	watch->timer.data = watch;
+	if (item->check->kind == LOCAL_CHECK)
+		uv_timer_start(&watch->timer, on_interval, 0, (uint64_t)item->check->spec.interval_ms);
+	LL_PREPEND(local->watches, watch);
+	return 0;
+}
+
+int local_want(struct local *local, const struct local_item *items, size_t count)
+{
+	struct watch *watch, *next;
+	bool any = false, is_new = false;
+	int rc = 0;
+
+	LL_FOREACH(local->watches, watch)
+	watch->wanted = false;
+	for (size_t i = 0; i < count && !rc; i++) {
+		watch = find(local, &items[i]);
+		any |= items[i].check->kind == LOCAL_LISTEN;
+		is_new |= !watch;
+		if (watch)
+			watch->wanted = true;
+		else
+			rc = add(local, &items[i]);
+	}
+	LL_FOREACH_SAFE(local->watches, watch, next)
+	if (!watch->wanted)
+		drop(local, watch);
+	if (is_new)
+		look_at_sockets(local);
+	if (!any)
+		uv_timer_stop(&local->timer);
+	else if (!uv_is_active((uv_handle_t *)&local->timer))
+		uv_timer_start(&local->timer, on_look, LOOK_MS, LOOK_MS);
+	return rc;
+}
+
+const char *local_problem(const struct local *local, const struct local_item *item)
+{
+	const struct watch *watch = find(local, item);
+
+	return watch && watch->known ? watch->problem : NULL;
+}
+
+// --- life cycle ---
+
+int local_new(uv_loop_t *loop, struct http_client *http, void (*changed)(void *ctx), void *ctx, struct local **ret,
+	struct err *err)
+{
+	struct local *local = calloc(1, sizeof(*local));
+
+	if (!local)
+		return err_set(err, -ENOMEM, NULL, "out of memory");
+	*local = (struct local) { .env = { loop, http }, .changed = changed, .ctx = ctx };
+	uv_timer_init(loop, &local->timer);
+	local->timer.data = local;
+	*ret = local;
+	return 0;
+}
+
+void local_free(struct local *local)
+{
+	struct watch *watch, *next;
+
+	if (!local)
+		return;
+	LL_FOREACH_SAFE(local->watches, watch, next)
+	drop(local, watch);
+	uv_close((uv_handle_t *)&local->timer, on_closed);
+}

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent makes of this host's own programs: who listens, local checks, weight by load."""
+
+import signal
+
+import pytest
+from daemons import Agent, Director
+from net import wait_for
+from test_agent import service, wait_state, wait_weights
+from topology import dr_topology, load, load_start, nat_topology, serve
+
+
+def start(t, host, v6=False, method="dr", protocol="tcp", gateway=None, **backend):
+    director = Director(t.di)
+    director.make("web", host=t.vip6 if v6 else t.vip, port=80, protocol=protocol, method="rr")
+    return director, Agent(host, [director], {"web": {"method": method, "check": "listen", **backend}},
+                           address=host.v6 if v6 else host.v4, gateway=gateway)  # fmt: skip
+
+
+def wait_reason(agent, state, *words):
+    return wait_for(lambda: service(agent).get("state") == state and all(w in service(agent)["reason"] for w in words), 5, f"{state}: {words}; {service(agent)}")
+
+
+@pytest.mark.parametrize("v6", [False, True], ids=["IPv4", "IPv6"])
+def test_without_a_program_no_weight(v6):
+    with dr_topology() as t:
+        vip = t.vip6 if v6 else t.vip
+        director, agent = start(t, t.r1, v6)
+        wait_reason(agent, "down", f"no program listens on tcp {f'[{vip}]' if v6 else vip}:80")
+        wait_weights(director, 0)
+        # on the RIP only: the commonest mistake
+        rip = t.r1.v6 if v6 else t.r1.v4
+        server = serve(t.r1, address=rip)
+        wait_reason(agent, "down", "a program listens on", rip, "only, not on", vip, "all addresses")
+        wait_weights(director, 0)
+        server.stop()
+        wait_reason(agent, "down", "no program listens")
+        for address in (None, vip):
+            server = serve(t.r1, address=address)
+            wait_state(agent, "up")
+            wait_weights(director, 100)
+            assert load(t.cl, vip, n=2)["ok"] == 2
+            server.kill()
+            wait_reason(agent, "down", "no program listens")
+            wait_weights(director, 0)
+        assert "is served again" in agent.log()
+        # another port is another program
+        serve(t.r1, port=81)
+        assert service(agent)["state"] == "down"
+
+
+def test_a_udp_program():
+    with dr_topology() as t:
+        director, agent = start(t, t.r1, protocol="udp")
+        wait_reason(agent, "down", "no program listens on udp")
+        server = serve(t.r1)
+        wait_state(agent, "up")
+        assert load(t.cl, t.vip, udp=True)["ok"] == 1
+        server.kill()
+        wait_reason(agent, "down", "no program listens on udp")
+
+
+def test_nat_programs_listen_on_the_rip():
+    with nat_topology() as t:
+        director, agent = start(t, t.r1, method="nat", port=8080, gateway="10.1.0.10")
+        wait_reason(agent, "down", f"no program listens on tcp {t.r1.v4}:8080")
+        serve(t.r1, port=8080, address=t.r1.v4)
+        wait_state(agent, "up")
+        assert load(t.cl, t.vip)["ok"] == 1
+
+
+def test_only_the_broken_service_goes():
+    with dr_topology() as t:
+        director = Director(t.di)
+        for name, port in (("web", 80), ("other", 81)):
+            director.make(name, host=t.vip, port=port)
+        web, _ = serve(t.r1), serve(t.r1, port=81)
+        agent = Agent(t.r1, [director], {"web": {"check": "listen"}, "other": {"check": "listen"}}, address=t.r1.v4)
+        wait_state(agent, "up")
+        wait_state(agent, "up", "other")
+        web.kill()
+        wait_state(agent, "down")
+        assert service(agent, "other")["state"] == "up" and f"{t.vip}/32" in t.r1.addresses("lo")
+
+
+def test_a_check_from_here():
+    """http against the VIP, as clients come: a program that is sick is out, though it listens."""
+    with dr_topology() as t:
+        director, agent = start(t, t.r1, check={"type": "http", "interval": "200ms", "timeout": "1s", "args": {"path": "/health"}})
+        wait_reason(agent, "down", "GET", "connect")
+        server = serve(t.r1)
+        wait_state(agent, "up")
+        wait_weights(director, 100)
+        server.fail()
+        wait_reason(agent, "down", "503")
+        wait_weights(director, 0)
+        server.recover()
+        wait_state(agent, "up")
+        server.signal(signal.SIGSTOP)  # SIGSTOP: it accepts, and says nothing
+        wait_reason(agent, "down", "GET")
+        server.signal(signal.SIGCONT)
+        wait_state(agent, "up")
+
+
+def test_a_mistake_in_a_check_is_named():
+    with dr_topology() as t:
+        for check, words in (("maybe", ["backends.web.check", "maybe", "listen, none"]), ({"type": "icmp"}, ["backends.web.check.type", "icmp", "http"])):
+            agent = Agent(t.r1, ["http://10.1.0.10:4672"], {"web": {"check": check}}, start=False)
+            done = agent.command("--check", check=False)
+            assert done.returncode == 2 and all(w in done.stderr for w in words), done.stderr
+
+
+
+
+def test_a_full_listen_queue_lowers_the_weight():
+    """A program that is stopped accepts nothing: its queue fills, and what comes then is turned away."""
+    with dr_topology() as t:
+        t.r1.sysctl("net.core.somaxconn", 8)
+        director, agent = start(t, t.r1, weight={"base": 100, "min": 20, "from": "pressure"})
+        server = serve(t.r1)
+        wait_weights(director, 100)
+        server.signal(signal.SIGSTOP)
+        clients = [load_start(t.cl, t.vip, c=200, timeout=2000) for _ in range(2)]
+
+        def weight():
+            return director.get("/service/web/r1")["effective_weight"]
+
+        wait_for(lambda: weight() == 20, 20, "the weight is at its lower bound")
+        server.signal(signal.SIGCONT)
+        for client in clients:
+            client.finish()
+        wait_for(lambda: weight() > 40, 30, "the weight rises again")
+        assert "% of the weight" in agent.log()
+        server.kill()
+        wait_weights(director, 0)
+
+
+def test_a_mistake_in_a_weight_is_named():
+    with dr_topology() as t:
+        for weight, words in (
+            ({"base": 10, "min": 20, "from": "pressure"}, ["backends.web.weight.min", "20", "10"]),
+            ({"base": 10, "from": "luck"}, ["backends.web.weight.from", "luck", "pressure"]),
+            ({"base": 10}, ["backends.web.weight.from", "missing"]),
+            (-1, ["backends.web.weight"]),
+        ):
+            agent = Agent(t.r1, ["http://10.1.0.10:4672"], {"web": {"weight": weight}}, start=False)
+            done = agent.command("--check", check=False)
+            assert done.returncode == 2 and all(w in done.stderr for w in words), done.stderr
