@@ -8,9 +8,19 @@
 #include <stdio.h>
 #include <string.h>
 
-static int device_index(const struct resource *r, struct err *err)
+// What operations work with.
+struct applying {
+	struct netsock *ns;
+	const struct observed *seen;
+	bool devices_changed; // since it was seen
+};
+
+// As it was seen; as it is now, once an operation has made or removed a device.
+static int device_index(const struct applying *a, const struct resource *r, struct err *err)
 {
-	int index = (int)if_nametoindex(r->dev);
+	const struct iflink *link =
+		a->devices_changed ? NULL : iflink_find(a->seen->links, a->seen->link_count, r->dev);
+	int index = link ? link->index : (int)if_nametoindex(r->dev);
 
 	return index ? index : err_set(err, -ENODEV, NULL, "there is no device %s", r->dev);
 }
@@ -27,37 +37,37 @@ static const char *module_of(const char *kind)
 	return kind;
 }
 
-static int add_device(struct netsock *ns, const struct resource *r, struct err *err)
+static int add_device(const struct applying *a, const struct resource *r, struct err *err)
 {
 	const struct iflink_tunnel tunnel = { .kind = r->device_kind, .local = r->addr, .checksum = r->value };
 
-	return strcmp(r->device_kind, "dummy") == 0 ? iflink_add_dummy(ns, r->dev, err)
-						    : iflink_add_tunnel(ns, r->dev, &tunnel, err);
+	return strcmp(r->device_kind, "dummy") == 0 ? iflink_add_dummy(a->ns, r->dev, err)
+						    : iflink_add_tunnel(a->ns, r->dev, &tunnel, err);
 }
 
-static int make_device(struct netsock *ns, const struct resource *r, const struct observed *observed, struct err *err)
+static int make_device(const struct applying *a, const struct resource *r, struct err *err)
 {
 	struct resource found;
-	int rc = observe_resource(observed, r, &found) == PRESENCE_DOWN ? 0 : add_device(ns, r, err);
+	int rc = observe_resource(a->seen, r, &found) == PRESENCE_DOWN ? 0 : add_device(a, r, err);
 
 	if (rc == -EOPNOTSUPP)
 		return err_set(err, rc, NULL, "the kernel has no %s devices: load them with \"modprobe %s\"",
 			r->device_kind, module_of(r->device_kind));
 	if (rc)
 		return rc;
-	int index = device_index(r, err);
+	int index = device_index(a, r, err);
 
-	return index < 0 ? index : iflink_set_up(ns, index, err);
+	return index < 0 ? index : iflink_set_up(a->ns, index, err);
 }
 
 // A device of that name that is something else by now stays.
-static int remove_device(struct netsock *ns, const struct resource *r, const struct observed *observed, struct err *err)
+static int remove_device(const struct applying *a, const struct resource *r, struct err *err)
 {
-	const struct iflink *link = iflink_find(observed->links, observed->link_count, r->dev);
+	const struct iflink *link = iflink_find(a->seen->links, a->seen->link_count, r->dev);
 	struct resource found;
-	enum presence presence = observe_resource(observed, r, &found);
+	enum presence presence = observe_resource(a->seen, r, &found);
 
-	return presence == PRESENCE_THERE || presence == PRESENCE_DOWN ? iflink_delete(ns, link->index, err) : 0;
+	return presence == PRESENCE_THERE || presence == PRESENCE_DOWN ? iflink_delete(a->ns, link->index, err) : 0;
 }
 
 static int change_fou(const struct resource *r, bool add, struct err *err)
@@ -72,68 +82,68 @@ static int change_fou(const struct resource *r, bool add, struct err *err)
 }
 
 // Read again, since it may have changed while the rest was done.
-static int change_mirror(struct netsock *ns, const struct resource *r, bool add, struct err *err)
+static int change_mirror(const struct applying *a, const struct resource *r, bool add, struct err *err)
 {
 	struct route_mirror mirror = { 0 };
-	int rc = route_mirror_read(ns, r->addr.family, r->table, add ? (uint32_t)r->value : 0, &mirror, err);
+	int rc = route_mirror_read(a->ns, r->addr.family, r->table, add ? (uint32_t)r->value : 0, &mirror, err);
 
 	if (!rc)
-		rc = route_mirror_apply(ns, &mirror, err);
+		rc = route_mirror_apply(a->ns, &mirror, err);
 	route_mirror_clear(&mirror);
 	return rc;
 }
 
-static int set_conf(struct netsock *ns, const struct resource *r, int32_t value, struct err *err)
+static int set_conf(const struct applying *a, const struct resource *r, int32_t value, struct err *err)
 {
-	int index = device_index(r, err);
+	int index = device_index(a, r, err);
 
-	return index < 0 ? index : iflink_set_conf(ns, index, r->conf, value, err);
+	return index < 0 ? index : iflink_set_conf(a->ns, index, r->conf, value, err);
 }
 
 // Gives back the original, unless someone has set another value since, or the device is gone.
-static int restore_conf(struct netsock *ns, const struct resource *r, const struct observed *observed, struct err *err)
+static int restore_conf(const struct applying *a, const struct resource *r, struct err *err)
 {
-	const struct iflink *link = iflink_find(observed->links, observed->link_count, r->dev);
+	const struct iflink *link = iflink_find(a->seen->links, a->seen->link_count, r->dev);
 
 	if (!link || link->conf[r->conf] != r->value)
 		return 0;
-	return set_conf(ns, r, r->original, err);
+	return set_conf(a, r, r->original, err);
 }
 
-static int change_vip(struct netsock *ns, const struct resource *r, bool add, struct err *err)
+static int change_vip(const struct applying *a, const struct resource *r, bool add, struct err *err)
 {
 	const struct inet_prefix prefix = { r->addr, (uint8_t)(inet_addr_len(r->addr.family) * 8) };
-	int index = (int)if_nametoindex(r->dev);
+	int index = device_index(a, r, add ? err : NULL);
 
-	if (add)
-		return index ? ifaddr_add(ns, index, &prefix, err) : device_index(r, err);
-	int rc = index ? ifaddr_del(ns, index, &prefix, err) : 0;
+	if (index < 0)
+		return add ? index : 0;
+	int rc = add ? ifaddr_add(a->ns, index, &prefix, err) : ifaddr_del(a->ns, index, &prefix, err);
 
-	return rc == -EADDRNOTAVAIL ? 0 : rc;
+	return !add && (rc == -EADDRNOTAVAIL || rc == -ENODEV) ? 0 : rc;
 }
 
-static int change_route(struct netsock *ns, const struct resource *r, bool add, struct err *err)
+static int change_route(const struct applying *a, const struct resource *r, bool add, struct err *err)
 {
 	struct route_default route = { .gateway = r->addr, .table = r->table };
 	struct route_way way;
-	int rc = route_lookup(ns, &r->addr, &way, err);
+	int rc = route_lookup(a->ns, &r->addr, &way, err);
 
 	if (rc)
 		return add ? rc : 0; // the way is gone, and with it the route
 	route.ifindex = way.ifindex;
-	rc = add ? route_add_default(ns, &route, err) : route_del_default(ns, &route, err);
+	rc = add ? route_add_default(a->ns, &route, err) : route_del_default(a->ns, &route, err);
 	return !add && (rc == -ESRCH || rc == -ENOENT) ? 0 : rc;
 }
 
-static int change_rule(struct netsock *ns, const struct resource *r, bool add, struct err *err)
+static int change_rule(const struct applying *a, const struct resource *r, bool add, struct err *err)
 {
 	const struct route_rule rule = resource_rule(r);
-	int rc = add ? route_add_rule(ns, &rule, err) : route_del_rule(ns, &rule, err);
+	int rc = add ? route_add_rule(a->ns, &rule, err) : route_del_rule(a->ns, &rule, err);
 
 	return !add && (rc == -ENOENT || rc == -ESRCH) ? 0 : rc;
 }
 
-static int run_op(struct netsock *ns, const struct plan_op *op, const struct observed *observed, struct err *err)
+static int run_op(const struct applying *a, const struct plan_op *op, struct err *err)
 {
 	const struct resource *r = &op->resource;
 	bool add = op->verb != PLAN_REMOVE;
@@ -142,17 +152,17 @@ static int run_op(struct netsock *ns, const struct plan_op *op, const struct obs
 	case RESOURCE_FOU:
 		return change_fou(r, add, err);
 	case RESOURCE_DEVICE:
-		return add ? make_device(ns, r, observed, err) : remove_device(ns, r, observed, err);
+		return add ? make_device(a, r, err) : remove_device(a, r, err);
 	case RESOURCE_MIRROR:
-		return change_mirror(ns, r, add, err);
+		return change_mirror(a, r, add, err);
 	case RESOURCE_CONF:
-		return add ? set_conf(ns, r, r->value, err) : restore_conf(ns, r, observed, err);
+		return add ? set_conf(a, r, r->value, err) : restore_conf(a, r, err);
 	case RESOURCE_VIP:
-		return change_vip(ns, r, add, err);
+		return change_vip(a, r, add, err);
 	case RESOURCE_ROUTE:
-		return change_route(ns, r, add, err);
+		return change_route(a, r, add, err);
 	case RESOURCE_RULE:
-		return change_rule(ns, r, add, err);
+		return change_rule(a, r, add, err);
 	}
 	return -EINVAL;
 }
@@ -164,6 +174,7 @@ static bool keeps_arp_quiet(const struct resource *r)
 
 size_t apply_plan(struct netsock *ns, struct plan *plan, const struct observed *observed)
 {
+	struct applying a = { .ns = ns, .seen = observed };
 	bool would_answer_arp = false;
 	size_t failed = 0;
 
@@ -180,7 +191,8 @@ size_t apply_plan(struct netsock *ns, struct plan *plan, const struct observed *
 			op->error =
 				err_set(&err, -EPROTO, NULL, "not added, because this host would answer ARP for it");
 		else
-			op->error = run_op(ns, op, observed, &err);
+			op->error = run_op(&a, op, &err);
+		a.devices_changed |= r->kind == RESOURCE_DEVICE;
 		if (op->error == -ENODEV && r->kind == RESOURCE_CONF)
 			op->error = 0; // unplugged in the meantime: nobody there to answer ARP
 		if (!op->error)

@@ -85,7 +85,7 @@ def idle(args, directory):
         config = f"{directory}/agent{vips}.yaml"
         with open(config, "w") as f:
             json.dump({"node": "n1", "address": "10.0.0.1", "directors": ["http://127.0.0.1:4672"], "run_dir": f"{directory}/run", "ttl": "10s",
-                       "drain": "0s", "backends": {f"s{i}": {"method": "dr"} for i in range(vips)}, "log_level": "warning"}, f)  # fmt: skip
+                       "drain": "0s", "backends": {f"s{i}": {"method": "dr", "check": "none"} for i in range(vips)}, "log_level": "warning"}, f)  # fmt: skip
         agent = Daemon(space, f"{directory}/agent{vips}", f"{args.build}/agent/brass-agent", "-c", config)
         wait_until(lambda: agent.alive() and sum("-w 100" in line for line in space.table()) == vips, f"{vips} backends are up", 60)
         return agent
