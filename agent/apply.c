@@ -57,7 +57,7 @@ static int make_device(const struct applying *a, const struct resource *r, struc
 		return rc;
 	int index = device_index(a, r, err);
 
-	return index < 0 ? index : iflink_set_up(a->ns, index, err);
+	return index < 0 ? index : iflink_set_up(a->ns, index, "made by brass-agent", err);
 }
 
 // A device of that name that is something else by now stays.

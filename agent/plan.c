@@ -60,8 +60,10 @@ static int conflict(struct making *m, const struct resource *want, enum presence
 			want->dev);
 		break;
 	case RESOURCE_CONF:
-		snprintf(op->why, sizeof(op->why), "net/ipv4/conf/all/%s is %d and overrules what %s needs (%d)",
-			resource_conf_name(want->conf), observed->all[want->conf], want->dev, want->value);
+		snprintf(op->why, sizeof(op->why),
+			"net/ipv4/conf/all/%s is %d and overrules what %s needs: sysctl -w net/ipv4/conf/all/%s=%d",
+			resource_conf_name(want->conf), observed->all[want->conf], want->dev,
+			resource_conf_name(want->conf), want->value);
 		break;
 	case RESOURCE_ROUTE:
 		snprintf(op->why, sizeof(op->why), "table %u has a default route of someone else via %s", want->table,

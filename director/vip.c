@@ -80,7 +80,7 @@ static int prepare_device(struct vip *vip, struct err *err)
 	if (!rc && !vip->ifindex)
 		rc = err_set(err, -ENODEV, "vip_device", "device %s vanished", vip->device);
 	if (!rc)
-		rc = iflink_set_up(vip->sock, vip->ifindex, err);
+		rc = iflink_set_up(vip->sock, vip->ifindex, NULL, err);
 	return rc;
 }
 

@@ -207,9 +207,11 @@ int iflink_add_tunnel(struct netsock *ns, const char *name, const struct iflink_
 	return finish(ns, msg, broken, err);
 }
 
-int iflink_set_up(struct netsock *ns, int index, struct err *err)
+int iflink_set_up(struct netsock *ns, int index, const char *alias, struct err *err)
 {
-	return finish(ns, message(RTM_NEWLINK, 0, index, IFF_UP), false, err);
+	struct nl_msg *msg = message(RTM_NEWLINK, 0, index, IFF_UP);
+
+	return finish(ns, msg, msg && alias && nla_put_string(msg, IFLA_IFALIAS, alias), err);
 }
 
 int iflink_delete(struct netsock *ns, int index, struct err *err)

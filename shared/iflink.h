@@ -56,7 +56,8 @@ struct iflink_tunnel {
 // -EEXIST when the name is taken.
 int iflink_add_dummy(struct netsock *ns, const char *name, struct err *err);
 int iflink_add_tunnel(struct netsock *ns, const char *name, const struct iflink_tunnel *tunnel, struct err *err);
-int iflink_set_up(struct netsock *ns, int index, struct err *err);
+// alias: what `ip link` shows as such, NULL: none.
+int iflink_set_up(struct netsock *ns, int index, const char *alias, struct err *err);
 int iflink_delete(struct netsock *ns, int index, struct err *err);
 // key: IPV4_DEVCONF_*.
 int iflink_set_conf(struct netsock *ns, int index, int key, int32_t value, struct err *err);

@@ -180,6 +180,7 @@ def test_dr_on_a_device_of_the_agents():
         agent = Agent(t.r1, [director], {"web": {"method": "dr", "device": "brass9"}, "plain": {}}, address=t.r1.v4)
         assert wait_state(agent, "up")["device"] == "brass9"
         wait_state(agent, "up", "plain")
+        assert "alias made by brass-agent" in t.r1.run("ip", "link", "show", "brass9").stdout
         assert f"{t.vip}/32" in t.r1.addresses("brass9") and "10.1.0.99/32" in t.r1.addresses("lo")
         assert load(t.cl, t.vip, n=3)["ok"] == 3
         t.r1.ip("link del brass9")
