@@ -152,7 +152,10 @@ static void look(void *ctx)
 
 	if (a->phase == PHASE_LEAVING)
 		return;
-	services_build(s, &a->address);
+	if (services_build(s, &a->address)) {
+		log_error("out of memory: the host stays as it is");
+		return;
+	}
 	// while nothing is known, what an earlier run set up stays
 	int rc = anything_is_known(a) ? host_reconcile(&a->host, &s->spec, &err) : 0;
 	monitor_watch_main(a->monitor, a->host.follows_main);

@@ -8,20 +8,36 @@
 #include <errno.h>
 #include <string.h>
 
+static int make_room(struct services *services)
+{
+	size_t need = 1;
+
+	for (size_t c = 0; c < services->client_count; c++)
+		need += services->clients[c].has_answer ? services->clients[c].answer.count : 0;
+	if (need <= services->room)
+		return 0;
+	struct spec_service *items = reallocarray(services->spec.services, need, sizeof(*items));
+	if (items)
+		services->spec.services = items;
+	struct services_outcome *outcomes = reallocarray(services->outcomes, need, sizeof(*outcomes));
+	if (outcomes)
+		services->outcomes = outcomes;
+	if (!items || !outcomes)
+		return -ENOMEM;
+	services->room = need;
+	return 0;
+}
+
 int services_init(
 	struct services *services, const struct config *config, const struct client *clients, size_t client_count)
 {
-	size_t pairs = config->backends.count * client_count + 1;
-
 	*services = (struct services) {
 		.config = config,
 		.clients = clients,
 		.client_count = client_count,
 		.load_share = 1,
-		.spec = { .services = calloc(pairs, sizeof(struct spec_service)) },
-		.outcomes = calloc(pairs, sizeof(struct services_outcome)),
 	};
-	return services->spec.services && services->outcomes ? 0 : -ENOMEM;
+	return make_room(services);
 }
 
 void services_clear(struct services *services)
@@ -65,11 +81,29 @@ static struct spec_service wanted(const struct services *services, const struct 
 	return service;
 }
 
-void services_build(struct services *services, const struct inet_addr *address)
+static int by_service(const void *key, const void *item)
+{
+	return strcmp(key, ((const struct config_backend *)item)->service);
+}
+
+// Which of our backends this is about, NULL: none, or there is no VIP yet.
+static const struct config_backend *backend_of(const struct services *services, const struct protocol_service *answer)
+{
+	const struct config_backends *backends = &services->config->backends;
+
+	if (!has_vip(answer) || !backends->count)
+		return NULL;
+	return bsearch(*answer->of ? answer->of : answer->service, backends->items, backends->count,
+		sizeof(*backends->items), by_service);
+}
+
+int services_build(struct services *services, const struct inet_addr *address)
 {
 	const struct config *config = services->config;
 	struct spec *spec = &services->spec;
 
+	if (make_room(services))
+		return -ENOMEM;
 	spec->address = *address;
 	spec->table = config->nat_table;
 	spec->priority = config->nat_priority;
@@ -80,17 +114,20 @@ void services_build(struct services *services, const struct inet_addr *address)
 	for (size_t c = 0; c < services->client_count && inet_addr_is_set(address); c++) {
 		const struct client *client = &services->clients[c];
 
-		for (size_t b = 0; b < config->backends.count; b++) {
-			const struct config_backend *backend = &config->backends.items[b];
-			const struct protocol_service *answer = answered(client, backend->service);
+		for (size_t i = 0; client->has_answer && i < client->answer.count; i++) {
+			const struct protocol_service *answer = &client->answer.services[i];
+			const struct config_backend *backend = backend_of(services, answer);
 
-			if (!has_vip(answer))
+			if (!backend)
 				continue;
-			spec->services[spec->count] = wanted(services, client, backend, answer);
-			services->outcomes[spec->count] = (struct services_outcome) { .client = client };
-			spec->count++;
+			struct services_outcome *outcome = &services->outcomes[spec->count];
+
+			spec->services[spec->count++] = wanted(services, client, backend, answer);
+			*outcome = (struct services_outcome) { .client = client };
+			memcpy(outcome->answered, answer->service, sizeof(outcome->answered));
 		}
 	}
+	return 0;
 }
 
 struct local_item services_item(const struct services *services, size_t i)
@@ -111,7 +148,7 @@ struct local_item services_item(const struct services *services, size_t i)
 static int find(const struct services *services, const struct client *client, const char *name)
 {
 	for (size_t i = 0; i < services->spec.count; i++)
-		if (services->outcomes[i].client == client && strcmp(services->spec.services[i].name, name) == 0)
+		if (services->outcomes[i].client == client && strcmp(services->outcomes[i].answered, name) == 0)
 			return (int)i;
 	return -1;
 }
@@ -124,20 +161,25 @@ static bool same_service(const struct spec_service *a, const struct spec_service
 
 bool services_are_current(const struct services *services, const struct client *client)
 {
-	for (size_t b = 0; b < services->config->backends.count; b++) {
-		const struct config_backend *backend = &services->config->backends.items[b];
-		const struct protocol_service *answer = answered(client, backend->service);
-		int i = find(services, client, backend->service);
+	size_t left = 0;
 
-		if ((i >= 0) != has_vip(answer))
-			return false;
-		if (i < 0)
+	for (size_t i = 0; i < services->spec.count; i++)
+		left += services->outcomes[i].client == client;
+	for (size_t k = 0; client->has_answer && k < client->answer.count; k++) {
+		const struct protocol_service *answer = &client->answer.services[k];
+		const struct config_backend *backend = backend_of(services, answer);
+		int i = backend ? find(services, client, answer->service) : -1;
+
+		if (!backend)
 			continue;
+		if (i < 0)
+			return false;
 		const struct spec_service now = wanted(services, client, backend, answer);
 		if (!same_service(&services->spec.services[i], &now))
 			return false;
+		left--;
 	}
-	return true;
+	return !left;
 }
 
 static enum protocol_state state_of(const struct services *services, int i, bool draining, const char **ret_reason)

@@ -19,8 +19,11 @@ struct services {
 	size_t client_count;
 	double load_share; // of weights that depend on it
 	struct spec spec;
+	size_t room; // of spec.services and outcomes
 	struct services_outcome {
 		const struct client *client;
+		char answered[PROTOCOL_NAME_MAX +
+			1]; // the director's name; another one for where it was before it moved
 		char problem[PROTOCOL_REASON_MAX + 1]; // "": read back from the kernel, everything is right
 	} * outcomes;                                  // one for each of spec.services
 };
@@ -30,8 +33,9 @@ int services_init(
 	struct services *services, const struct config *config, const struct client *clients, size_t client_count);
 void services_clear(struct services *services);
 
-// Builds spec anew; without an address (RIP) it is empty. The outcomes' problems are for the caller to fill in.
-void services_build(struct services *services, const struct inet_addr *address);
+// Builds spec anew; without an address (RIP) it is empty. The outcomes' problems are for the caller to fill in. 0 or
+// -ENOMEM: it stays as it was.
+int services_build(struct services *services, const struct inet_addr *address);
 // Where clients reach the program of spec.services[i], and who says whether it serves.
 struct local_item services_item(const struct services *services, size_t i);
 // Does spec say what this client's answer says?

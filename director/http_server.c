@@ -31,6 +31,9 @@ struct http_server {
 	struct listener *listeners;
 	size_t count;
 	uv_timer_t timeout;
+	// MHD looks at resumed connections in its next run, for which nothing need be readable; MHD_get_timeout does not
+	// know of them
+	bool resumed;
 	uv_prepare_t prepare;
 	size_t open_handles;
 	bool closing;
@@ -120,6 +123,7 @@ static void run(struct listener *listener)
 
 static void run_all(struct http_server *server)
 {
+	server->resumed = false;
 	for (size_t i = 0; i < server->count; i++)
 		run(&server->listeners[i]);
 }
@@ -138,7 +142,7 @@ static void on_timeout(uv_timer_t *timer)
 static void before_sleep(uv_prepare_t *prepare)
 {
 	struct http_server *server = prepare->data;
-	uint64_t soonest = UINT64_MAX;
+	uint64_t soonest = server->resumed ? 0 : UINT64_MAX;
 
 	for (size_t i = 0; i < server->count; i++) {
 		MHD_UNSIGNED_LONG_LONG ms;
@@ -232,7 +236,7 @@ void http_answer_text(
 	if (request->suspended) {
 		request->suspended = false;
 		MHD_resume_connection(request->connection);
-		// MHD looks at resumed connections in its next run; the loop need not be readable for that
+		request->listener->server->resumed = true;
 		uv_timer_start(&request->listener->server->timeout, on_timeout, 0, 0);
 	}
 }

@@ -110,6 +110,13 @@ bool reconcile_knows(const struct reconcile *r, const struct ipvs_key *key)
 	return known_find(&r->table, key) != NULL;
 }
 
+bool reconcile_is_foreign(const struct reconcile *r, const struct ipvs_key *key)
+{
+	const struct known *known = known_find(&r->table, key);
+
+	return known && !known->ours;
+}
+
 void reconcile_each(
 	const struct reconcile *r, void (*each)(void *ctx, const struct ipvs_key *key, size_t dests), void *ctx)
 {

@@ -50,8 +50,9 @@ int reconcile_settle(
 // is so by itself.
 void reconcile_claim(struct reconcile *r, const struct ipvs_key *key);
 
-// Does the kernel hold this service (as far as we know)?
+// Does the kernel hold this service (as far as we know)? And is it not ours?
 bool reconcile_knows(const struct reconcile *r, const struct ipvs_key *key);
+bool reconcile_is_foreign(const struct reconcile *r, const struct ipvs_key *key);
 
 // Counters and connections of a service's destinations, at most max_age_ms old (0: read now). The array is sorted by
 // ipvs_dest_cmp and valid until the next call.

@@ -161,8 +161,10 @@ void state_drop_service(struct state *state, struct service *service)
 	leave_key(state, service);
 	if (service->split_due)
 		LL_DELETE2(state->split_services, service, split_next);
-	for (struct backend *b = service->backends; b; b = b->next)
+	for (struct backend *b = service->backends; b; b = b->next) {
+		state_touch_host_of(state, b);
 		health_forget(b);
+	}
 	model_remove_service(service);
 	state_touch_agents_of(state, name);
 }
@@ -196,6 +198,7 @@ void state_drop_backend(struct state *state, struct backend *backend)
 	struct service *service = backend->service;
 
 	reconcile_touch_dest(state->reconcile, &service->key, &backend->place.at);
+	state_touch_host_of(state, backend);
 	health_forget(backend);
 	model_remove_backend(backend);
 	if (service->split)
@@ -266,7 +269,7 @@ int state_put_service(struct state *state, const char *name, const struct servic
 	if (!service)
 		return err_set(err, -EIO, NULL, "out of memory");
 	char key[IPVS_KEY_MAX];
-	if (reconcile_knows(state->reconcile, &service->key))
+	if (reconcile_is_foreign(state->reconcile, &service->key))
 		log_warning("service %s: the kernel already has %s, made by someone else: taken over", name,
 			ipvs_key_format(&service->key, key));
 	log_info("service %s: made", name);

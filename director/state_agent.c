@@ -133,6 +133,48 @@ void state_touch_agents_of(struct state *state, const char *service)
 			state_touch_agent(state, agent);
 }
 
+// "web.old", "web.old2", ... are where "web" was (state_move_service).
+static const struct protocol_backend *moved_from(const struct agent *agent, const char *old)
+{
+	const char *end = NULL;
+
+	for (const char *dot = strstr(old, ".old"); dot; dot = strstr(dot + 1, ".old"))
+		end = dot;
+	const size_t len = end ? (size_t)(end - old) : 0;
+
+	for (size_t i = 0; i < agent->report.count && len; i++) {
+		const char *name = agent->report.backends[i].service;
+
+		// long names were cut
+		if (strncmp(name, old, len) == 0 && (!name[len] || len == MODEL_NAME_MAX - 6))
+			return &agent->report.backends[i];
+	}
+	return NULL;
+}
+
+static const struct agent *agent_of_copy(const struct state *state, const struct backend *backend)
+{
+	const struct agent *agent = backend->agent || !backend->service->leaving || !backend->drain
+		? NULL
+		: model_agent(&state->model, backend->name);
+
+	return agent && inet_addr_cmp(&agent->report.address, &backend->options.host) == 0 &&
+			moved_from(agent, backend->service->name)
+		? agent
+		: NULL;
+}
+
+bool state_host_has_moved(const struct state *state, const struct backend *backend)
+{
+	return agent_of_copy(state, backend);
+}
+
+void state_touch_host_of(struct state *state, const struct backend *backend)
+{
+	if (agent_of_copy(state, backend))
+		state_touch_agent(state, model_agent(&state->model, backend->name));
+}
+
 static int store_agent(
 	struct state *state, const char *node, const struct protocol_report *report, bool lost, struct err *err)
 {
@@ -365,14 +407,45 @@ static int answer_service(struct state *state, const struct agent *agent, const 
 	return rc;
 }
 
+// Where the services of this agent were before they moved. Room for all that drains; returns how many.
+static size_t answer_moved(struct state *state, const struct agent *agent, struct protocol_service *ret)
+{
+	size_t count = 0;
+
+	for (const struct drain *drain = state->model.drains; drain; drain = drain->next) {
+		const struct backend *backend = drain->backend;
+		const struct service *service = backend->service;
+
+		if (agent_of_copy(state, backend) != agent)
+			continue;
+		struct protocol_service *item = &ret[count++];
+
+		memcpy(item->service, service->name, sizeof(item->service));
+		snprintf(item->of, sizeof(item->of), "%s", moved_from(agent, service->name)->service);
+		item->known = true;
+		item->host = service->options.host;
+		item->port = service->options.port;
+		item->protocol = service->options.protocol;
+		item->method = backend->options.method;
+		item->active = drain->active;
+		snprintf(item->status, sizeof(item->status), "%s",
+			field_choice_name(backend_status_choices, desired_status(backend)));
+	}
+	return count;
+}
+
 int state_answer(
 	struct state *state, const struct agent *agent, msec_t max_age_ms, struct protocol_answer *ret, struct err *err)
 {
+	size_t drains = 0;
+
+	for (const struct drain *drain = state->model.drains; drain; drain = drain->next)
+		drains++;
 	struct protocol_answer answer = {
 		.revision = agent->revision,
 		.ttl_ms = agent->ttl_ms,
 		.count = agent->report.count,
-		.services = calloc(agent->report.count ? agent->report.count : 1, sizeof(*answer.services)),
+		.services = calloc(agent->report.count + drains + 1, sizeof(*answer.services)),
 	};
 	int rc = answer.services ? 0 : err_set(err, -EIO, NULL, "out of memory");
 
@@ -382,6 +455,7 @@ int state_answer(
 		protocol_answer_clear(&answer);
 		return -EREMOTEIO;
 	}
+	answer.count += answer_moved(state, agent, &answer.services[answer.count]);
 	*ret = answer;
 	return 0;
 }

@@ -71,6 +71,9 @@ int state_undrain_backend(struct state *state, struct backend *backend, struct e
 
 	if (!backend->drain)
 		return 0;
+	if (state_host_has_moved(state, backend))
+		return err_set(err, -EEXIST, NULL,
+			"agent %s serves this service where it has moved to: move it back instead", backend->name);
 	state->staged = true;
 	int rc = state_row(state, STORE_DRAIN, service->name, backend->name, NULL, err);
 	// a service with somebody in it stays
@@ -144,6 +147,7 @@ int state_move_backend(struct state *state, struct backend *backend, const struc
 int state_move_service(struct state *state, struct service *service, const struct service_options *given,
 	msec_t wait_ms, struct err *err)
 {
+	static const char *const of_agent[] = { "host", "port", "weight", "method", "tunnel", "pulse" };
 	struct service_options options = *given, old;
 	char name[MODEL_NAME_MAX + 1], old_as[MODEL_NAME_MAX + 1];
 
@@ -152,13 +156,6 @@ int state_move_service(struct state *state, struct service *service, const struc
 		return rc;
 	if (!model_moved_service(service, &options))
 		return state_set_service(state, service, given, err);
-	for (const struct backend *b = service->backends; b; b = b->next)
-		if (b->agent)
-			return err_set(err, -EEXIST, NULL,
-				"backend %s belongs to an agent, whose host has one VIP a service: make a second "
-				"service, let "
-				"the agents serve both, then delete this one",
-				b->name);
 	rc = state_check_key(state, NULL, &options, err);
 	if (!rc)
 		rc = state_check_kernel(state, service, &options, err);
@@ -171,13 +168,21 @@ int state_move_service(struct state *state, struct service *service, const struc
 	const size_t count = service->backend_count;
 	_cleanup_free_ struct backend_options *backends = calloc(count ? count : 1, sizeof(*backends));
 	_cleanup_free_ char(*names)[MODEL_NAME_MAX + 1] = calloc(count ? count : 1, sizeof(*names));
-	if (!backends || !names)
+	_cleanup_free_ bool *is_agents = calloc(count ? count : 1, sizeof(*is_agents));
+	if (!backends || !names || !is_agents)
 		return err_set(err, -EIO, NULL, "out of memory");
 	size_t n = 0;
 	for (const struct backend *b = service->backends; b; b = b->next, n++) {
+		is_agents[n] = b->agent;
 		const uint16_t port = b->options.port == old.port ? options.port : b->options.port;
 
 		model_backend_options(b, &backends[n]);
+		if (b->agent) {
+			backends[n].pulse.kind = CHECK_NONE;
+			field_set(&check_fields, &backends[n].pulse, "type");
+		}
+		for (size_t i = 0; b->agent && i < ARRAY_SIZE(of_agent); i++) // the copy's row must say it all
+			field_set(&backend_fields, &backends[n], of_agent[i]);
 		snprintf(names[n], sizeof(names[n]), "%s", b->name);
 		backends[n].port = port;
 		rc = model_check_backend(&options.core, &backends[n], err);
@@ -198,7 +203,8 @@ int state_move_service(struct state *state, struct service *service, const struc
 
 		rc = state_put_backend(state, old_service, names[i], &backends[i], err);
 		backends[i].port = port == old.port ? options.port : port;
-		if (!rc)
+		// agents serve the new one by its name; their hosts keep the old VIP as long as the copy drains
+		if (!rc && !is_agents[i])
 			rc = state_put_backend(state, next, names[i], &backends[i], err);
 	}
 	return rc ? rc : state_drain_service(state, old_service, wait_ms, err);

@@ -39,6 +39,11 @@ int state_check_key(
 int state_check_place(const struct service *service, const struct backend *self, const struct backend_options *options,
 	struct err *err);
 
+// Is this a copy of an agent's backend, in a service that has moved? Then its host keeps the old VIP while it drains.
+bool state_host_has_moved(const struct state *state, const struct backend *backend); // -- state_agent.c
+// A backend of a service that has moved is going: its host may let go of the VIP.
+void state_touch_host_of(struct state *state, const struct backend *backend); // -- state_agent.c
+
 // Not refused, because the setting may come later; but nothing else would say why no reply arrives.
 void state_warn_of_forwarding(const struct backend *backend);
 

@@ -669,3 +669,11 @@ void field_document(const struct field_table *table, FILE *out)
 			row->unit ? row->unit : "", row->unit ? ")" : "");
 	}
 }
+
+void field_set(const struct field_table *table, void *obj, const char *name)
+{
+	const struct field *row = find_row(table, name);
+
+	assert(row && table->set_offset >= 0);
+	*set_bits(table, obj) |= UINT64_C(1) << (row - table->rows);
+}

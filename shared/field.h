@@ -102,6 +102,8 @@ int field_read_value(const struct field *row, const json_t *json, void *member, 
 
 // Was this row given (bit set)? By name; asserts that the row exists.
 bool field_is_set(const struct field_table *table, const void *obj, const char *name);
+// As if it had been given with the value that it has.
+void field_set(const struct field_table *table, void *obj, const char *name);
 
 // Prints the table as lines of a Markdown table: field, type, default, meaning.
 void field_document(const struct field_table *table, FILE *out);

@@ -75,6 +75,7 @@ static const struct field_table report_fields = {
 
 static const struct field service_rows[] = {
 	{ "known", FIELD_BOOL, MEMBER(struct protocol_service, known), .required = true },
+	{ "of", FIELD_NAME, MEMBER(struct protocol_service, of) },
 	{ "host", FIELD_ADDR, MEMBER(struct protocol_service, host) },
 	{ "port", FIELD_UINT, MEMBER(struct protocol_service, port), .min = 0, .max = 65535 },
 	{ "protocol", FIELD_CHOICE, MEMBER(struct protocol_service, protocol), .choices = transport_choices },

@@ -66,6 +66,9 @@ struct protocol_report {
 struct protocol_service {
 	uint64_t set;
 	char service[PROTOCOL_NAME_MAX + 1];
+	// Not asked for: this is where that service was before it moved, and its last connections are still here. "":
+	// the service itself.
+	char of[PROTOCOL_NAME_MAX + 1];
 	bool known;            // false: no such service yet; only error is filled in
 	struct inet_addr host; // VIP
 	uint16_t port;

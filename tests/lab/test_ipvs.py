@@ -7,7 +7,7 @@ import socket
 import time
 
 import pytest
-from daemons import Director
+from daemons import Agent, Director
 from topology import dr_topology, ipvs, load, load_start, rules, serve, wait_for
 
 NO_PULSE = {"type": "none"}
@@ -387,6 +387,44 @@ def test_move_of_a_service(t, d):
     held.close()
     wait_for(lambda: sorted(d.get("/service")) == ["other", "web"], 20, "the old one has left")
     assert f"{VIP}/32" not in t.di.addresses("brass0") and f"{new}/32" in t.di.addresses("brass0")
+
+
+@pytest.mark.parametrize("method", ["dr", "ipip"])
+def test_move_of_a_service_with_agents(t, d, method):
+    """Hosts have both VIPs while old connections last; what is open stays open, what is new goes to the new address."""
+    new = "10.1.0.110"
+    made = [Agent(s, [d], {"web": {"method": method, "check": "listen"}}, ttl="5s") for s in t.servers]
+    for server in t.servers:
+        serve(server)
+    d.make("web", host=VIP, port=80, method="rr")
+    wait_for(lambda: [b["effective_weight"] for b in d.get("/service/web?expand=1")["backends"].values()] == [100] * 3, 10, "all are up")
+    held = [t.cl.connect(VIP, 80) for _ in range(3)]
+    status, answer = d.api("PATCH", "/service/web?move=1&drain=60s", {"host": new})
+    assert status == 200 and answer["options"]["host"] == new
+    device = "lo" if method == "dr" else "brass-ipip"
+    wait_for(lambda: [b["effective_weight"] for b in d.get("/service/web?expand=1")["backends"].values()] == [100] * 3, 10, "all are up at the new address")
+    for server in t.servers:
+        assert {f"{VIP}/32", f"{new}/32"} <= set(server.addresses(device))
+    assert load(t.cl, new, n=9)["servers"] == {"r1": 3, "r2": 3, "r3": 3}
+    assert load(t.cl, VIP, n=1, timeout=500)["ok"] == 0
+    # it outlives restarts of either side
+    d.kill9()
+    d.start()
+    made[0].kill9()
+    made[0].start()
+    for s in held:
+        s.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"HTTP/1.1 200" in s.recv(4096)
+    status, answer = d.api("DELETE", "/service/web.old?drain=cancel")
+    assert status == 409 and "move it back" in answer["error"]
+    for s in held:
+        s.close()
+    wait_for(lambda: d.get("/service") == ["web"], 20, "the old one has left")
+    for server in t.servers:
+        wait_for(lambda: f"{VIP}/32" not in server.addresses(device), 5, "the old VIP is gone from the host")
+    wait_for(lambda: load(t.cl, new, n=9)["ok"] == 9, 10, "the new address is served")
+    for agent in made:
+        assert agent.stop() == 0
 
 
 # ---------------------------------------------------------------- shares
