@@ -181,7 +181,7 @@ struct service {
 	bool split_due; // the weights of its split are to be worked out
 	struct service *split_next;
 	char *silent; // versions of the split without a healthy backend, for people; NULL: none
-	bool leaving; // moved elsewhere: goes with its last backend
+	bool leaving; // all of its backends drain, and it goes with the last
 };
 
 struct agent {

@@ -364,7 +364,9 @@ int state_put_backend(struct state *state, struct service *service, const char *
 	if (service->backend_count >= MODEL_BACKENDS_MAX)
 		return err_set(err, -EINVAL, NULL, "there are %d backends; more are not taken", MODEL_BACKENDS_MAX);
 	state->staged = true;
-	rc = state_backend_row(state, service->name, name, &options, err);
+	rc = state_stay(state, service, err);
+	if (!rc)
+		rc = state_backend_row(state, service->name, name, &options, err);
 	if (rc)
 		return rc;
 	backend = state_add_backend(state, service, name, &options);
@@ -407,12 +409,14 @@ int state_set_backend(
 
 int state_delete_backend(struct state *state, struct backend *backend, struct err *err)
 {
-	const struct service *service = backend->service;
+	struct service *service = backend->service;
 
 	if (backend->agent)
 		return err_set(err, -EEXIST, NULL,
 			"backend %s belongs to an agent: stop the agent, or DELETE /agent/%s", backend->name,
 			backend->agent->node);
+	if (service->leaving && service->backend_count == 1)
+		return state_delete_service(state, service, err);
 	state->staged = true;
 	int rc = state_delete_backend_rows(state, backend, err);
 	if (!rc)

@@ -101,6 +101,8 @@ static void bind_one(
 		backend = model_add_backend(service, agent->node, &options, agent);
 		if (!backend)
 			return; // its next report tries again
+		if (state_stay(state, service, &err))
+			log_error("service %s: %s", service->name, err.text);
 		state_warn_of_forwarding(backend);
 	} else {
 		model_backend_options(backend, &old);

@@ -373,10 +373,8 @@ static int change_service(const struct difference *d, struct service *service, c
 		}
 	}
 	// one that was leaving and is declared again stays
-	if (!rc && service->leaving && !d->document->dry_run) {
-		rc = state_row(d->state, STORE_LEAVING, "", service->name, NULL, d->err);
-		service->leaving = rc != 0;
-	}
+	if (!rc && !d->document->dry_run)
+		rc = state_stay(d->state, service, d->err);
 	return rc ? rc : compare_backends(d, service, next);
 }
 

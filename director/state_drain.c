@@ -65,6 +65,16 @@ int state_drain_service(struct state *state, struct service *service, msec_t wai
 	return 0;
 }
 
+int state_stay(struct state *state, struct service *service, struct err *err)
+{
+	int rc = service->leaving ? state_row(state, STORE_LEAVING, "", service->name, NULL, err) : 0;
+
+	if (!rc && service->leaving)
+		log_info("service %s: stays", service->name);
+	service->leaving &= rc != 0;
+	return rc;
+}
+
 int state_undrain_backend(struct state *state, struct backend *backend, struct err *err)
 {
 	struct service *service = backend->service;
@@ -73,12 +83,10 @@ int state_undrain_backend(struct state *state, struct backend *backend, struct e
 		return 0;
 	state->staged = true;
 	int rc = state_row(state, STORE_DRAIN, service->name, backend->name, NULL, err);
-	// a service with somebody in it stays
-	if (!rc && service->leaving)
-		rc = state_row(state, STORE_LEAVING, "", service->name, NULL, err);
+	if (!rc)
+		rc = state_stay(state, service, err);
 	if (rc)
 		return rc;
-	service->leaving = false;
 	model_undrain(backend);
 	state_touch_backend(state, backend);
 	log_info("backend %s/%s: stays", service->name, backend->name);
@@ -130,8 +138,10 @@ int state_move_backend(struct state *state, struct backend *backend, const struc
 		return rc;
 	model_backend_options(backend, &old);
 	snprintf(name, sizeof(name), "%s", backend->name);
+	rc = state_stay(state, service, err);
 	// the old place keeps its destination in the kernel: only names change here
-	rc = state_delete_backend(state, backend, err);
+	if (!rc)
+		rc = state_delete_backend(state, backend, err);
 	if (!rc)
 		rc = state_put_backend(state, service, old_as, &old, err);
 	if (!rc)
@@ -221,13 +231,11 @@ static bool is_done(struct state *state, struct drain *drain, msec_t now)
 
 static void finish(struct state *state, struct backend *backend)
 {
-	struct service *service = backend->service;
 	struct err err = { 0 };
 
-	log_info("backend %s/%s: has left, with %u connections open", service->name, backend->name,
+	log_info("backend %s/%s: has left, with %u connections open", backend->service->name, backend->name,
 		backend->drain->active);
-	int rc = service->leaving && service->backend_count == 1 ? state_delete_service(state, service, &err)
-								 : state_delete_backend(state, backend, &err);
+	int rc = state_delete_backend(state, backend, &err);
 	state->staged = false; // nobody is waiting for this
 	if (rc)
 		log_error("%s", err.text);

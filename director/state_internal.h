@@ -42,6 +42,9 @@ int state_check_place(const struct service *service, const struct backend *self,
 // Not refused, because the setting may come later; but nothing else would say why no reply arrives.
 void state_warn_of_forwarding(const struct backend *backend);
 
+// A service that was leaving stays after all: somebody joins it, or one of its backends stays. -- state_drain.c
+int state_stay(struct state *state, struct service *service, struct err *err);
+
 // Puts the backends into this service that agents have reported for it, in the model only.
 void state_bind_agents(struct state *state, struct service *service);
 
