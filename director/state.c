@@ -136,7 +136,7 @@ int state_change_service(struct state *state, struct service *service, const str
 	struct ipvs_key key;
 
 	model_key(options, &key);
-	const bool moved = ipvs_key_cmp(&key, &service->key) != 0;
+	const bool moved = ipvs_key_cmp(&key, &service->key) != 0, ops = options->ops != service->options.ops;
 	if (moved) {
 		leave_key(state, service);
 		if (inet_addr_is_set(&options->host) && vip_want(state->vip, &options->host))
@@ -144,8 +144,8 @@ int state_change_service(struct state *state, struct service *service, const str
 	}
 	if (model_set_service(service, options))
 		return no_memory(state);
-	if (moved)
-		state_bind_agents(state, service); // ports may follow the service's
+	if (moved || ops)
+		state_bind_agents(state, service); // ports may follow the service's; nat is not for ops
 	for (struct backend *b = service->backends; b; b = b->next)
 		health_watch(state->health, b);
 	state_touch_service(state, service);
