@@ -127,9 +127,11 @@ int state_move_backend(struct state *state, struct backend *backend, const struc
 	struct backend_options options = *given, old;
 	char name[MODEL_NAME_MAX + 1], old_as[MODEL_NAME_MAX + 1];
 
-	if (backend->agent || !model_moved_backend(backend, &options))
+	if (backend->agent)
 		return state_set_backend(state, backend, given, err);
-	int rc = model_check_backend(&service->options, &options, err);
+	int rc = model_check_backend(&service->options, &options, err); // which says what port it is by default
+	if (!rc && !model_moved_backend(backend, &options))
+		return state_set_backend(state, backend, given, err);
 	if (!rc)
 		rc = state_check_place(service, NULL, &options, err);
 	if (!rc)
@@ -148,6 +150,31 @@ int state_move_backend(struct state *state, struct backend *backend, const struc
 		rc = begin(state, model_backend(service, old_as), wait_ms, err);
 	if (!rc)
 		rc = state_put_backend(state, service, name, &options, err);
+	return rc;
+}
+
+// Backends at the service's port follow it. Would they suit the new place, and none be where another is?
+static int check_moved(const struct service *service, const struct service_options *options, struct err *err)
+{
+	const uint16_t from = service->options.port, to = options->port;
+	int rc = 0;
+
+	for (const struct backend *b = service->backends; b && !rc; b = b->next) {
+		struct backend_core core = b->options;
+
+		core.port = core.port == from ? to : core.port;
+		rc = b->drain ? 0 : model_check_fits(&options->core, &core, err);
+		if (rc)
+			err_context(err, "backend %s would not fit: ", b->name);
+	}
+	for (const struct backend *b = service->backends; b && !rc && from != to; b = b->next) {
+		const struct inet_endpoint at = { b->options.host, to };
+		const struct backend *other = b->options.port == from ? model_backend_at(service, &at) : NULL;
+
+		if (other && !b->drain && !other->drain)
+			rc = err_set(
+				err, -EEXIST, "port", "backend %s would be where backend %s is", b->name, other->name);
+	}
 	return rc;
 }
 
@@ -181,22 +208,18 @@ int state_move_service(struct state *state, struct service *service, const struc
 	const size_t count = service->backend_count;
 	_cleanup_free_ struct backend_options *backends = calloc(count ? count : 1, sizeof(*backends));
 	_cleanup_free_ char(*names)[MODEL_NAME_MAX + 1] = calloc(count ? count : 1, sizeof(*names));
-	if (!backends || !names)
+	_cleanup_free_ bool *stays = calloc(count ? count : 1, sizeof(*stays));
+	if (!backends || !names || !stays)
 		return err_set(err, -EIO, NULL, "out of memory");
 	size_t n = 0;
 	for (const struct backend *b = service->backends; b; b = b->next, n++) {
-		const uint16_t port = b->options.port == old.port ? options.port : b->options.port;
-
 		model_backend_options(b, &backends[n]);
 		snprintf(names[n], sizeof(names[n]), "%s", b->name);
-		backends[n].port = port;
-		rc = model_check_backend(&options.core, &backends[n], err);
-		backends[n].port = b->options.port;
-		if (rc) {
-			err_context(err, "backend %s would not fit: ", b->name);
-			return rc;
-		}
+		stays[n] = !b->drain; // one that is leaving gets no connections at the new place, either
 	}
+	rc = check_moved(service, &options, err);
+	if (rc)
+		return rc;
 	rc = state_delete_service(state, service, err);
 	if (!rc)
 		rc = state_put_service(state, old_as, &old, err);
@@ -208,7 +231,7 @@ int state_move_service(struct state *state, struct service *service, const struc
 
 		rc = state_put_backend(state, old_service, names[i], &backends[i], err);
 		backends[i].port = port == old.port ? options.port : port;
-		if (!rc)
+		if (!rc && stays[i])
 			rc = state_put_backend(state, next, names[i], &backends[i], err);
 	}
 	return rc ? rc : state_drain_service(state, old_service, wait_ms, err);
