@@ -174,7 +174,7 @@ struct service {
 	bool split_due; // the weights of its split are to be worked out
 	struct service *split_next;
 	char *silent; // versions of the split without a healthy backend, for people; NULL: none
-	bool leaving; // moved elsewhere: goes with its last backend
+	bool leaving; // all of its backends drain, and it goes with the last
 };
 
 struct agent {
@@ -256,6 +256,8 @@ void model_cursor_stop(struct model_cursor *cursor, struct model *model);
 // another (a backend's port). -- model_check.c
 int model_check_service(struct service_options *options, struct err *err);
 int model_check_backend(const struct service_core *service, struct backend_options *options, struct err *err);
+// The part of it that is about both.
+int model_check_fits(const struct service_core *service, const struct backend_core *options, struct err *err);
 // New service options must suit the backends that are there. Key changes are the caller's business.
 int model_check_service_fits(const struct service *service, const struct service_options *options, struct err *err);
 // The first of the fields that name the service in the kernel (or the backend in its service) that differs, or NULL.

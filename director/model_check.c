@@ -64,7 +64,7 @@ int model_check_service(struct service_options *options, struct err *err)
 	return 0;
 }
 
-static int check_pair(const struct service_core *service, const struct backend_core *options, struct err *err)
+int model_check_fits(const struct service_core *service, const struct backend_core *options, struct err *err)
 {
 	const char *method = field_choice_name(forward_method_choices, options->method);
 
@@ -94,13 +94,13 @@ int model_check_backend(const struct service_core *service, struct backend_optio
 			service->port);
 	if (!options->port)
 		options->port = service->port;
-	return check_pair(service, &options->core, err);
+	return model_check_fits(service, &options->core, err);
 }
 
 int model_check_service_fits(const struct service *service, const struct service_options *options, struct err *err)
 {
 	for (const struct backend *b = service->backends; b; b = b->next) {
-		int rc = check_pair(&options->core, &b->options, err);
+		int rc = model_check_fits(&options->core, &b->options, err);
 
 		if (rc) {
 			err_context(err, "backend %s would not fit: ", b->name);

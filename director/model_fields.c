@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <linux/ip_vs.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define IPVS_PERSISTENT_DEFAULT_S 300 // ipvsadm's own default
@@ -172,6 +173,12 @@ static int check_label(const char *text, struct err *err)
 		text, MODEL_LABEL_MAX);
 }
 
+// By name, so that what is equal prints alike: JSON objects have no order.
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(a, b);
+}
+
 static int parse_labels(const json_t *json, void *member, struct err *err)
 {
 	struct labels *labels = member;
@@ -199,6 +206,8 @@ static int parse_labels(const json_t *json, void *member, struct err *err)
 		snprintf(label->name, sizeof(label->name), "%s", name);
 		snprintf(label->value, sizeof(label->value), "%s", json_string_value(value));
 	}
+	static_assert(offsetof(struct label, name) == 0, "by_name");
+	qsort(labels->items, labels->count, sizeof(labels->items[0]), by_name);
 	return 0;
 }
 
@@ -246,6 +255,8 @@ static int parse_shares(const json_t *json, struct split_options *split, struct 
 	}
 	if (!sum)
 		return err_set(err, -EINVAL, "shares", "all shares are 0, allowed is at least one above");
+	static_assert(offsetof(struct split_share, value) == 0, "by_name");
+	qsort(split->shares, split->count, sizeof(split->shares[0]), by_name);
 	return 0;
 }
 

@@ -110,11 +110,11 @@ bool reconcile_knows(const struct reconcile *r, const struct ipvs_key *key)
 	return known_find(&r->table, key) != NULL;
 }
 
-bool reconcile_is_foreign(const struct reconcile *r, const struct ipvs_key *key)
+bool reconcile_owns(const struct reconcile *r, const struct ipvs_key *key)
 {
 	const struct known *known = known_find(&r->table, key);
 
-	return known && !known->ours;
+	return known && known->ours;
 }
 
 void reconcile_each(
@@ -538,11 +538,10 @@ int reconcile_settle(
 	return rc;
 }
 
-int reconcile_prove(struct reconcile *r, const char *scheduler, const char *engine)
+int reconcile_prove(
+	struct reconcile *r, const char *scheduler, const char *engine, bool *ret_left, struct ipvs_key *ret_key)
 {
-	struct ipvs_key key;
-	bool left;
-
+	*ret_left = false;
 	if (proven_has(&r->proven, scheduler, engine))
 		return 0;
 	for (const struct known *known = r->table.services; known; known = known->hh.next) {
@@ -551,14 +550,17 @@ int reconcile_prove(struct reconcile *r, const char *scheduler, const char *engi
 			return 0;
 		}
 	}
-	int rc = proven_check(&r->proven, r->ipvs, scheduler, engine, &left, &key);
+	int rc = proven_check(&r->proven, r->ipvs, scheduler, engine, ret_left, ret_key);
 
 	ipvs_on_refused(r->ipvs, on_refused, r);
-	if (left && known_observe(&r->table, &key, NULL))
+	if (*ret_left && known_observe(&r->table, ret_key, NULL)) {
 		r->blind = true;
-	if (left) { // the next settle deletes it
-		reconcile_claim(r, &key);
-		reconcile_touch(r, &key);
+		if (!known_find(&r->table, ret_key))
+			known_add(&r->table, &(struct ipvs_service) { .key = *ret_key });
+	}
+	if (*ret_left) { // the next settle deletes it
+		reconcile_claim(r, ret_key);
+		reconcile_touch(r, ret_key);
 	}
 	return rc;
 }

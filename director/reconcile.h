@@ -33,8 +33,10 @@ void reconcile_touch(struct reconcile *r, const struct ipvs_key *key);
 void reconcile_touch_dest(struct reconcile *r, const struct ipvs_key *key, const struct inet_endpoint *to);
 
 // Has the kernel this scheduler and this persistence engine ("": none), or can it load them? 0: yes, or nobody knows;
-// -ENOENT: no. A message or two for each pair, once.
-int reconcile_prove(struct reconcile *r, const char *scheduler, const char *engine);
+// -ENOENT: no. A message or two for each pair, once. *ret_left: the service that it took to find out may be left behind
+// in the kernel; it is ours, and goes with a settle.
+int reconcile_prove(
+	struct reconcile *r, const char *scheduler, const char *engine, bool *ret_left, struct ipvs_key *ret_key);
 
 // What the kernel would not take: a service (to is NULL) or one of its destinations.
 typedef void (*reconcile_refused_fn)(
@@ -50,9 +52,10 @@ int reconcile_settle(
 // is so by itself.
 void reconcile_claim(struct reconcile *r, const struct ipvs_key *key);
 
-// Does the kernel hold this service (as far as we know)? And is it not ours?
+// Does the kernel hold this service (as far as we know)?
 bool reconcile_knows(const struct reconcile *r, const struct ipvs_key *key);
-bool reconcile_is_foreign(const struct reconcile *r, const struct ipvs_key *key);
+// Is it ours, and still there as far as we know?
+bool reconcile_owns(const struct reconcile *r, const struct ipvs_key *key);
 
 // Counters and connections of a service's destinations, at most max_age_ms old (0: read now). The array is sorted by
 // ipvs_dest_cmp and valid until the next call.

@@ -136,7 +136,7 @@ int state_change_service(struct state *state, struct service *service, const str
 	struct ipvs_key key;
 
 	model_key(options, &key);
-	const bool moved = ipvs_key_cmp(&key, &service->key) != 0;
+	const bool moved = ipvs_key_cmp(&key, &service->key) != 0, ops = options->ops != service->options.ops;
 	if (moved) {
 		leave_key(state, service);
 		if (inet_addr_is_set(&options->host) && vip_want(state->vip, &options->host))
@@ -144,8 +144,8 @@ int state_change_service(struct state *state, struct service *service, const str
 	}
 	if (model_set_service(service, options))
 		return no_memory(state);
-	if (moved)
-		state_bind_agents(state, service); // ports may follow the service's
+	if (moved || ops)
+		state_bind_agents(state, service); // ports may follow the service's; nat is not for ops
 	for (struct backend *b = service->backends; b; b = b->next)
 		health_watch(state->health, b);
 	state_touch_service(state, service);
@@ -269,7 +269,7 @@ int state_put_service(struct state *state, const char *name, const struct servic
 	if (!service)
 		return err_set(err, -EIO, NULL, "out of memory");
 	char key[IPVS_KEY_MAX];
-	if (reconcile_is_foreign(state->reconcile, &service->key))
+	if (reconcile_knows(state->reconcile, &service->key) && !reconcile_owns(state->reconcile, &service->key))
 		log_warning("service %s: the kernel already has %s, made by someone else: taken over", name,
 			ipvs_key_format(&service->key, key));
 	log_info("service %s: made", name);
@@ -367,7 +367,9 @@ int state_put_backend(struct state *state, struct service *service, const char *
 	if (service->backend_count >= MODEL_BACKENDS_MAX)
 		return err_set(err, -EINVAL, NULL, "there are %d backends; more are not taken", MODEL_BACKENDS_MAX);
 	state->staged = true;
-	rc = state_backend_row(state, service->name, name, &options, err);
+	rc = state_stay(state, service, err);
+	if (!rc)
+		rc = state_backend_row(state, service->name, name, &options, err);
 	if (rc)
 		return rc;
 	backend = state_add_backend(state, service, name, &options);
@@ -410,12 +412,14 @@ int state_set_backend(
 
 int state_delete_backend(struct state *state, struct backend *backend, struct err *err)
 {
-	const struct service *service = backend->service;
+	struct service *service = backend->service;
 
 	if (backend->agent)
 		return err_set(err, -EEXIST, NULL,
 			"backend %s belongs to an agent: stop the agent, or DELETE /agent/%s", backend->name,
 			backend->agent->node);
+	if (service->leaving && service->backend_count == 1)
+		return state_delete_service(state, service, err);
 	state->staged = true;
 	int rc = state_delete_backend_rows(state, backend, err);
 	if (!rc)

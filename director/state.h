@@ -101,7 +101,7 @@ int state_delete_backend(struct state *state, struct backend *backend, struct er
 // No new connections; the backend is deleted when it has no active one left, at the latest after wait_ms. One that is
 // on its way already gets the new time.
 int state_drain_backend(struct state *state, struct backend *backend, msec_t wait_ms, struct err *err);
-// The same for all backends of a service, which goes with the last one.
+// The same for all backends of a service, which goes with the last one, unless another backend joins it meanwhile.
 int state_drain_service(struct state *state, struct service *service, msec_t wait_ms, struct err *err);
 // They stay after all.
 int state_undrain_backend(struct state *state, struct backend *backend, struct err *err);

@@ -102,6 +102,8 @@ static void bind_one(
 		backend = model_add_backend(service, agent->node, &options, agent);
 		if (!backend)
 			return; // its next report tries again
+		if (state_stay(state, service, &err))
+			log_error("service %s: %s", service->name, err.text);
 		state_warn_of_forwarding(backend);
 	} else {
 		model_backend_options(backend, &old);
@@ -154,9 +156,8 @@ static const struct protocol_backend *moved_from(const struct agent *agent, cons
 
 static const struct agent *agent_of_copy(const struct state *state, const struct backend *backend)
 {
-	const struct agent *agent = backend->agent || !backend->service->leaving || !backend->drain
-		? NULL
-		: model_agent(&state->model, backend->name);
+	const struct agent *agent =
+		backend->agent || !backend->drain ? NULL : model_agent(&state->model, backend->name);
 
 	return agent && inet_addr_cmp(&agent->report.address, &backend->options.host) == 0 &&
 			moved_from(agent, backend->service->name)

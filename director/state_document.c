@@ -313,16 +313,31 @@ static bool is_declared(const struct backend *backend)
 	return !backend->agent && !backend->drain;
 }
 
-static int compare_backends(const struct difference *d, struct service *service, const struct service *next)
+// Can one that is leaving do so in the service as it is to be? Where the service moves its connections end anyway.
+static bool can_drain(const struct backend *backend, const struct service *next)
+{
+	return ipvs_key_cmp(&backend->service->key, &next->key) == 0 &&
+		model_check_fits(&next->options, &backend->options, NULL) == 0;
+}
+
+static int delete_undeclared(const struct difference *d, struct service *service, const struct service *next)
 {
 	struct backend *b, *after;
 	int rc = 0;
 
 	for (b = service->backends; b && !rc; b = after) {
 		after = b->next;
-		if (is_declared(b) && !model_backend(next, b->name))
+		if (!model_backend(next, b->name) && (is_declared(b) || (b->drain && !can_drain(b, next))))
 			rc = delete_backend(d, b);
 	}
+	return rc;
+}
+
+static int compare_backends(const struct difference *d, struct service *service, const struct service *next)
+{
+	struct backend *b;
+	int rc = 0;
+
 	for (const struct backend *n = next->backends; n && !rc; n = n->next) {
 		b = model_backend(service, n->name);
 		// one that was leaving and is declared again stays
@@ -358,9 +373,9 @@ static int change_service(const struct difference *d, struct service *service, c
 {
 	struct service_options options, old;
 	char names[256];
-	int rc = 0;
+	int rc = delete_undeclared(d, service, next);
 
-	if (!model_same_service(service, next)) {
+	if (!rc && !model_same_service(service, next)) {
 		model_service_options(next, &options);
 		model_service_options(service, &old);
 		const char *moved = model_moved_service(service, &options);
@@ -373,10 +388,8 @@ static int change_service(const struct difference *d, struct service *service, c
 		}
 	}
 	// one that was leaving and is declared again stays
-	if (!rc && service->leaving && !d->document->dry_run) {
-		rc = state_row(d->state, STORE_LEAVING, "", service->name, NULL, d->err);
-		service->leaving = rc != 0;
-	}
+	if (!rc && !d->document->dry_run)
+		rc = state_stay(d->state, service, d->err);
 	return rc ? rc : compare_backends(d, service, next);
 }
 

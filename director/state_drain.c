@@ -65,23 +65,38 @@ int state_drain_service(struct state *state, struct service *service, msec_t wai
 	return 0;
 }
 
+int state_stay(struct state *state, struct service *service, struct err *err)
+{
+	int rc = service->leaving ? state_row(state, STORE_LEAVING, "", service->name, NULL, err) : 0;
+
+	if (!rc && service->leaving)
+		log_info("service %s: stays", service->name);
+	service->leaving &= rc != 0;
+	return rc;
+}
+
+static int refuse_undrain(const struct state *state, const struct backend *backend, struct err *err)
+{
+	if (!state_host_has_moved(state, backend))
+		return 0;
+	return err_set(err, -EEXIST, NULL, "agent %s serves this service where it has moved to: move it back instead",
+		backend->name);
+}
+
 int state_undrain_backend(struct state *state, struct backend *backend, struct err *err)
 {
 	struct service *service = backend->service;
 
-	if (!backend->drain)
-		return 0;
-	if (state_host_has_moved(state, backend))
-		return err_set(err, -EEXIST, NULL,
-			"agent %s serves this service where it has moved to: move it back instead", backend->name);
+	int rc = refuse_undrain(state, backend, err);
+
+	if (rc || !backend->drain)
+		return rc;
 	state->staged = true;
-	int rc = state_row(state, STORE_DRAIN, service->name, backend->name, NULL, err);
-	// a service with somebody in it stays
-	if (!rc && service->leaving)
-		rc = state_row(state, STORE_LEAVING, "", service->name, NULL, err);
+	rc = state_row(state, STORE_DRAIN, service->name, backend->name, NULL, err);
+	if (!rc)
+		rc = state_stay(state, service, err);
 	if (rc)
 		return rc;
-	service->leaving = false;
 	model_undrain(backend);
 	state_touch_backend(state, backend);
 	log_info("backend %s/%s: stays", service->name, backend->name);
@@ -92,6 +107,8 @@ int state_undrain_service(struct state *state, struct service *service, struct e
 {
 	int rc = 0;
 
+	for (const struct backend *b = service->backends; b && !rc; b = b->next)
+		rc = refuse_undrain(state, b, err);
 	for (struct backend *b = service->backends; b && !rc; b = b->next)
 		rc = state_undrain_backend(state, b, err);
 	return rc;
@@ -122,9 +139,11 @@ int state_move_backend(struct state *state, struct backend *backend, const struc
 	struct backend_options options = *given, old;
 	char name[MODEL_NAME_MAX + 1], old_as[MODEL_NAME_MAX + 1];
 
-	if (backend->agent || !model_moved_backend(backend, &options))
+	if (backend->agent)
 		return state_set_backend(state, backend, given, err);
-	int rc = model_check_backend(&service->options, &options, err);
+	int rc = model_check_backend(&service->options, &options, err); // which says what port it is by default
+	if (!rc && !model_moved_backend(backend, &options))
+		return state_set_backend(state, backend, given, err);
 	if (!rc)
 		rc = state_check_place(service, NULL, &options, err);
 	if (!rc)
@@ -133,14 +152,41 @@ int state_move_backend(struct state *state, struct backend *backend, const struc
 		return rc;
 	model_backend_options(backend, &old);
 	snprintf(name, sizeof(name), "%s", backend->name);
+	rc = state_stay(state, service, err);
 	// the old place keeps its destination in the kernel: only names change here
-	rc = state_delete_backend(state, backend, err);
+	if (!rc)
+		rc = state_delete_backend(state, backend, err);
 	if (!rc)
 		rc = state_put_backend(state, service, old_as, &old, err);
 	if (!rc)
 		rc = begin(state, model_backend(service, old_as), wait_ms, err);
 	if (!rc)
 		rc = state_put_backend(state, service, name, &options, err);
+	return rc;
+}
+
+// Backends at the service's port follow it. Would they suit the new place, and none be where another is?
+static int check_moved(const struct service *service, const struct service_options *options, struct err *err)
+{
+	const uint16_t from = service->options.port, to = options->port;
+	int rc = 0;
+
+	for (const struct backend *b = service->backends; b && !rc; b = b->next) {
+		struct backend_core core = b->options;
+
+		core.port = core.port == from ? to : core.port;
+		rc = b->drain ? 0 : model_check_fits(&options->core, &core, err);
+		if (rc)
+			err_context(err, "backend %s would not fit: ", b->name);
+	}
+	for (const struct backend *b = service->backends; b && !rc && from != to; b = b->next) {
+		const struct inet_endpoint at = { b->options.host, to };
+		const struct backend *other = b->options.port == from ? model_backend_at(service, &at) : NULL;
+
+		if (other && !b->drain && !other->drain)
+			rc = err_set(
+				err, -EEXIST, "port", "backend %s would be where backend %s is", b->name, other->name);
+	}
 	return rc;
 }
 
@@ -168,14 +214,11 @@ int state_move_service(struct state *state, struct service *service, const struc
 	const size_t count = service->backend_count;
 	_cleanup_free_ struct backend_options *backends = calloc(count ? count : 1, sizeof(*backends));
 	_cleanup_free_ char(*names)[MODEL_NAME_MAX + 1] = calloc(count ? count : 1, sizeof(*names));
-	_cleanup_free_ bool *is_agents = calloc(count ? count : 1, sizeof(*is_agents));
-	if (!backends || !names || !is_agents)
+	_cleanup_free_ bool *stays = calloc(count ? count : 1, sizeof(*stays));
+	if (!backends || !names || !stays)
 		return err_set(err, -EIO, NULL, "out of memory");
 	size_t n = 0;
 	for (const struct backend *b = service->backends; b; b = b->next, n++) {
-		is_agents[n] = b->agent;
-		const uint16_t port = b->options.port == old.port ? options.port : b->options.port;
-
 		model_backend_options(b, &backends[n]);
 		if (b->agent) {
 			backends[n].pulse.kind = CHECK_NONE;
@@ -184,14 +227,11 @@ int state_move_service(struct state *state, struct service *service, const struc
 		for (size_t i = 0; b->agent && i < ARRAY_SIZE(of_agent); i++) // the copy's row must say it all
 			field_set(&backend_fields, &backends[n], of_agent[i]);
 		snprintf(names[n], sizeof(names[n]), "%s", b->name);
-		backends[n].port = port;
-		rc = model_check_backend(&options.core, &backends[n], err);
-		backends[n].port = b->options.port;
-		if (rc) {
-			err_context(err, "backend %s would not fit: ", b->name);
-			return rc;
-		}
+		stays[n] = !b->drain && !b->agent; // one that is leaving gets no connections at the new place, either
 	}
+	rc = check_moved(service, &options, err);
+	if (rc)
+		return rc;
 	rc = state_delete_service(state, service, err);
 	if (!rc)
 		rc = state_put_service(state, old_as, &old, err);
@@ -204,7 +244,7 @@ int state_move_service(struct state *state, struct service *service, const struc
 		rc = state_put_backend(state, old_service, names[i], &backends[i], err);
 		backends[i].port = port == old.port ? options.port : port;
 		// agents serve the new one by its name; their hosts keep the old VIP as long as the copy drains
-		if (!rc && !is_agents[i])
+		if (!rc && stays[i])
 			rc = state_put_backend(state, next, names[i], &backends[i], err);
 	}
 	return rc ? rc : state_drain_service(state, old_service, wait_ms, err);
@@ -227,13 +267,11 @@ static bool is_done(struct state *state, struct drain *drain, msec_t now)
 
 static void finish(struct state *state, struct backend *backend)
 {
-	struct service *service = backend->service;
 	struct err err = { 0 };
 
-	log_info("backend %s/%s: has left, with %u connections open", service->name, backend->name,
+	log_info("backend %s/%s: has left, with %u connections open", backend->service->name, backend->name,
 		backend->drain->active);
-	int rc = service->leaving && service->backend_count == 1 ? state_delete_service(state, service, &err)
-								 : state_delete_backend(state, backend, &err);
+	int rc = state_delete_backend(state, backend, &err);
 	state->staged = false; // nobody is waiting for this
 	if (rc)
 		log_error("%s", err.text);

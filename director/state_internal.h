@@ -47,6 +47,9 @@ void state_touch_host_of(struct state *state, const struct backend *backend); //
 // Not refused, because the setting may come later; but nothing else would say why no reply arrives.
 void state_warn_of_forwarding(const struct backend *backend);
 
+// A service that was leaving stays after all: somebody joins it, or one of its backends stays. -- state_drain.c
+int state_stay(struct state *state, struct service *service, struct err *err);
+
 // Puts the backends into this service that agents have reported for it, in the model only.
 void state_bind_agents(struct state *state, struct service *service);
 

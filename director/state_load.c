@@ -346,7 +346,8 @@ int state_verify(struct state *state, bool *ret_done, struct err *err)
 		rc = reconcile_verify_next(state->reconcile, &key, err);
 		if (rc > 0 && state->take_all)
 			reconcile_claim(state->reconcile, &key);
-		if (rc > 0 && (state->take_all || model_service_by_key(&state->model, &key)))
+		// ours but not wanted: the kernel refused to delete it
+		if (rc > 0 && (reconcile_owns(state->reconcile, &key) || model_service_by_key(&state->model, &key)))
 			reconcile_touch(state->reconcile, &key);
 	} while (rc > 0 && clock_now_ms() < until);
 	if (rc < 0)

@@ -45,7 +45,13 @@ static void drop_stale(struct state *state)
 		next = row->next;
 		if (row->is_vip && !vip_is_wanted(state->vip, &row->vip))
 			store_delete(state->store, STORE_OWNED_ADDRESS, "", inet_addr_format(&row->vip, text), NULL);
-		if (!row->is_vip && !model_service_by_key(&state->model, &row->key))
+		const bool unwanted = !row->is_vip && !model_service_by_key(&state->model, &row->key);
+
+		if (unwanted && reconcile_owns(state->reconcile, &row->key)) {
+			LL_PREPEND(state->stale_next, row); // the kernel would not delete it
+			continue;
+		}
+		if (unwanted)
 			store_delete(state->store, STORE_OWNED_SERVICE, "", ipvs_key_format(&row->key, text), NULL);
 		free(row);
 	}
@@ -132,10 +138,19 @@ static int explain_missing(const struct service_core *options, struct err *err)
 int state_check_kernel(
 	struct state *state, const struct service *old, const struct service_options *options, struct err *err)
 {
+	char text[IPVS_KEY_MAX];
+	struct ipvs_key key;
+	bool left;
+
 	if (old && strcmp(old->options.scheduler, options->scheduler) == 0 &&
 		strcmp(old->options.engine, options->engine) == 0)
 		return 0;
-	if (!reconcile_prove(state->reconcile, options->scheduler, options->engine))
+	int rc = reconcile_prove(state->reconcile, options->scheduler, options->engine, &left, &key);
+	if (left) { // until it is gone; should we die before, the next start removes it
+		store_put(state->store, STORE_OWNED_SERVICE, "", ipvs_key_format(&key, text), "", NULL);
+		state_note_stale_key(state, &key);
+	}
+	if (!rc)
 		return 0;
 	return explain_missing(&options->core, err);
 }

@@ -33,7 +33,10 @@ BUILD = os.environ.get("BRASS_BUILD", os.path.join(ROOT, "build", "debug"))
 RESYNC_S = 1
 LOOK_EVERY = 250  # operations between two looks at API and store alone, which cost little
 AGREE_S = 3 * RESYNC_S + 2  # one resync may be under way, one may fail
-STORE_KINDS = {"service": 0, "backend": 1, "agent": 2, "owned_service": 3, "owned_address": 4}  # director/store.h
+STORE_KINDS = {"service": 0, "backend": 1, "agent": 2, "owned_service": 3, "owned_address": 4, "drain": 6, "leaving": 7}  # director/store.h
+DRAIN_AT_LEAST_S = 0.9  # the director waits 1 s
+DRAIN_AT_MOST_S = 20  # without connections
+DRAINS_AT_ONCE = 4  # that may have ended while a wave was under way: more make a search long
 
 
 def read_store(path, directory):
@@ -65,6 +68,10 @@ def store_differs(state, rows):
             service = None if kind == "service" else services[("", key[0])]
             if not model.same_options(options, model.stored(kind, json.loads(rows[kind][key]), service)):
                 return f"{kind} row {key} is {rows[kind][key]}, should be {options}"
+    leaving = {("", k[1]) for k, v in state.items() if k[0] == "service" and v["leaving"]}
+    for kind, want in (("drain", model.drains(state)), ("leaving", leaving)):
+        if set(rows[kind]) != want:
+            return f"{kind} rows {sorted(rows[kind])}, should be {sorted(want)}"
     agents = {("", k[1]) for k in state if k[0] == "agent"}
     if set(rows["agent"]) != agents:
         return f"agent rows {sorted(rows['agent'])}, should be {sorted(agents)}"
@@ -91,7 +98,9 @@ class Run:
         self.avoid = set()  # places where the kernel may have something that is ours no longer: no hand goes there
         self.faulty = False  # a fault may have happened since the last check
         self.dirty = False  # the kernel may differ from the model until the next resync
-        self.stats = {"operations": 0, "waves": 0, "checks": 0, "kills": 0, "5xx": 0, "5xx_but_done": 0, "unanswered": 0, "ambiguous": 0}
+        self.sent = 0.0  # when the last wave was
+        self.drains = {}  # (service, backend) -> a time at which it had not begun to drain
+        self.stats = {"operations": 0, "waves": 0, "checks": 0, "kills": 0, "5xx": 0, "5xx_but_done": 0, "unanswered": 0, "ambiguous": 0, "drains": 0, "moves": 0}
         self.checking, self.check_seconds = False, 0.0
         self.paths = {}  # optional endpoints: path -> exists
 
@@ -123,6 +132,10 @@ class Run:
     def wave(self, requests, kill=None):
         """Sends them together, and kills the director meanwhile."""
         requests = [r for r in requests if self._possible(r)]
+        at_once = DRAINS_AT_ONCE if all(model.touched(self.state, r) for r in requests) else 0
+        if len(self._ends(self.drains)) > at_once:
+            self._await_drains(at_once)
+        self.sent = time.monotonic()
         self.director.send(requests)
         if kill:
             if kill["delay_us"]:
@@ -138,13 +151,55 @@ class Run:
             raise Failure(f"a connection was lost without a kill; exit code {code}:\n" + "\n".join(f"  {a}" for a in wave))
         self.stats["unanswered"] += sum(a.status is None for a in wave)
         self.stats["5xx"] += sum(a.status is not None and a.status >= 500 for a in wave)
-        try:
-            candidates = explain.explain(self.state, wave, self.faulty, self.options.strict)
-        except explain.Unexplained as error:
-            raise Failure(str(error)) from None
+        self.stats["moves"] += sum(a.status == 200 and "move=1" in a.request["path"] for a in wave)
         before = self.state
-        self.state = self._choose(candidates) if len(candidates) > 1 else candidates[0]
+        self._resolve(wave)
         self._places(before, wave, kill)
+
+    def _ends(self, drains):
+        """Those of the drains that may have ended by now, as requests that nobody sent and nobody answered."""
+        now = time.monotonic()
+        old = (d for d in sorted(drains) if now - self.drains.get(d, self.sent) > DRAIN_AT_LEAST_S)
+        return [explain.Asked(model.end_request(*d), None, b"") for d in old]
+
+    def _resolve(self, wave):
+        """Finds the state after a wave by its answers and, where they leave a doubt, by asking. The end of a drain that
+        the wave has nothing to do with can be found later."""
+        keys = [model.touched(self.state, a.request) for a in wave]
+        about = set().union(*keys) if keys and None not in keys else None
+        drains, state = set(self.drains), self.state
+        while True:
+            possible, doubt = self._ends(drains), None
+            ends = [e for e in possible if about is None or about & model.touched(self.state, e.request)]
+            try:
+                candidates = explain.explain(self.state, wave + ends, self.faulty, self.options.strict)
+                drains |= set().union(*map(model.drains, candidates))
+                state = self._choose(candidates) if len(candidates) > 1 else candidates[0]
+            except (explain.Unexplained, Failure) as error:
+                doubt = error
+            if len(self._ends(drains)) > len(possible):
+                continue  # meanwhile another one may have ended
+            if doubt:
+                raise Failure(str(doubt)) from None
+            if self.faulty:
+                self.avoid |= model.leaving(self.state) - model.leaving(state)
+            self.state, left = state, model.drains(state)
+            self.stats["drains"] += len(left - self.drains.keys())
+            self.drains = {d: self.drains.get(d, self.sent) for d in left}
+            return
+
+    def _await_drains(self, most=0):
+        """Until no more than so many drain."""
+        deadline = time.monotonic() + DRAIN_AT_MOST_S
+        orders = self.faults.orders()
+        self.faults.off()
+        self._resolve([])
+        while len(self.drains) > most:
+            if time.monotonic() > deadline:
+                raise Failure(f"drains without connections do not end for {DRAIN_AT_MOST_S} s: {sorted(self.drains)}")
+            time.sleep(0.02)
+            self._resolve([])
+        self.faults.set(**orders)
 
     def _choose(self, candidates):
         """Which of the states it is, by asking for what they differ in."""
@@ -156,15 +211,12 @@ class Run:
                 raise Failure(f"GET /{key[0]}/{key[1]}: {status} {shown}")
             return shown if status == 200 else None
 
-        try:
-            return explain.choose(candidates, ask)
-        except explain.Unexplained as error:
-            raise Failure(str(error)) from None
+        return explain.choose(candidates, ask)
 
     def _places(self, before, wave, kill):
         """What the requests mean for those who are not ours."""
+        ours = {model.place(s["options"]) for k, s in self.state.items() if k[0] == "service"}
         if self.state is not before:
-            ours = {model.place(s["options"]) for k, s in self.state.items() if k[0] == "service"}
             for where in ours & self.foreign.keys():
                 del self.foreign[where]  # taken over
             if not self.faulty:
@@ -172,11 +224,13 @@ class Run:
             self.wild -= ours
         for asked in wave:
             if asked.status == 200:
-                # also what was taken over and deleted again within the wave
-                for where in model.places_of(asked.request):
-                    self.foreign.pop(where, None)
+                # what was made and deleted again within the wave was taken over, unless both were one turn's
+                for where in set(model.places_of(asked.request)) & self.foreign.keys() - ours:
+                    del self.foreign[where]
+                    self.wild.add(where)
+                    self.avoid.add(where)
             failed = asked.status is None or asked.status >= 500
-            if not failed or asked.request["verb"] not in ("PUT", "DELETE"):
+            if not failed:
                 continue
             if asked.status is not None:
                 after = model.predict(before, asked.request)[1]
@@ -207,7 +261,7 @@ class Run:
 
     def hand(self, edit):
         where = tuple(edit["place"])
-        if where in self.avoid:
+        if where in self.avoid or where in model.leaving(self.state):
             return
         dest = tuple(edit["dest"]) if "dest" in edit else None
         error = self.hands.edit(edit["command"], where, edit.get("scheduler"), dest, edit.get("forward"), edit.get("weight", 0))
@@ -235,6 +289,10 @@ class Run:
         self.faulty = self.dirty = True
         self.faults.set(**{k: v for k, v in order.items() if k != "op"})
 
+    def wait(self, order):
+        """In traces only: for what the director does by itself."""
+        time.sleep(order["seconds"])
+
     # ------------------------------------------------------------ the check
 
     def _expire(self):
@@ -248,44 +306,71 @@ class Run:
         want, have = {**self.foreign, **model.kernel_table(self.state)}, kernel.table()
         for where in self.wild:
             have.pop(where, None)
-        lines = []
+        lines, wrong = [], []
+        for where, split in model.splits(self.state).items():
+            dests = have[where]["dests"] if where in have else {}
+            if dests.keys() == split[2].keys():
+                weights = {dest: weight for dest, (_, weight) in dests.items()}
+                why = model.split_wrong(split, weights)
+                wrong += [f"  split of {where}: {why}"] if why else []
+                want[where]["dests"] = {dest: (forward, weights[dest]) for dest, (forward, _) in want[where]["dests"].items()}
         for where in sorted(want.keys() | have.keys(), key=str):
             if want.get(where) != have.get(where):
                 whose = "ours" if where in model.kernel_table(self.state) else "foreign" if where in self.foreign else "nobody's"
                 lines.append(f"  {where} ({whose}): {have.get(where)}, should be {want.get(where)}")
+        lines += wrong
         vips, there = model.vips(self.state), kernel.addresses("brass0")
         if vips != there:
             lines.append(f"  VIPs {sorted(there)}, should be {sorted(vips)}")
         return "\n".join(lines)
 
     def _look(self):
-        """Model, API and store must agree at any time between two waves."""
+        """Model, API and store must agree at any time between two waves; while something drains, soon."""
         orders = self.faults.orders()
         self.faults.off()
-        differs = explain.api_differs(self.state, self.director)
-        if differs:
-            raise Failure(f"API and model differ:\n{differs}")
-        differs = store_differs(self.state, read_store(self.director.store, self.directory))
-        if differs:
-            raise Failure(f"store and model differ: {differs}")
+        deadline = time.monotonic() + DRAIN_AT_MOST_S
+        while True:
+            self._resolve([])
+            differs = explain.api_differs(self.state, self.director)
+            differs = f"API and model differ:\n{differs}" if differs else self._store_differs()
+            if not differs:
+                break
+            if not self.drains or time.monotonic() > deadline:
+                raise Failure(differs)
+            time.sleep(0.02)
         self.faults.set(**orders)
 
+    def _store_differs(self):
+        try:
+            differs = store_differs(self.state, read_store(self.director.store, self.directory))
+        except sqlite3.DatabaseError as error:
+            differs = str(error)  # a drain ended while it was copied
+        return f"store and model differ: {differs}" if differs else ""
+
+    def _agree(self, begin):
+        while True:
+            self._resolve([])
+            differs = self._kernel_differs()
+            if not differs:
+                break
+            moving = self.dirty or self.drains
+            if time.monotonic() >= begin + (self.options.agree if moving else 0):
+                after = f"for {self.options.agree:g} s, with a resync every {RESYNC_S} s" if moving else "although nothing disturbed it"
+                raise Failure(f"kernel and model differ {after}:\n{differs}")
+            time.sleep(0.05)
+
     def check(self):
-        """Model, API, store and kernel must agree, the kernel after a resync if something may have disturbed it."""
+        """Model, API, store and kernel must agree, the kernel after a resync if something may have disturbed it; once
+        with what drains now, and once when all that has ended."""
         begin = time.monotonic()
         self.checking = True
         self.faults.off()
         self._look()
         self._expire()
-        deadline = begin + (self.options.agree if self.dirty else 0)
-        while True:
-            differs = self._kernel_differs()
-            if not differs:
-                break
-            if time.monotonic() >= deadline:
-                after = f"for {self.options.agree:g} s, with a resync every {RESYNC_S} s" if self.dirty else "although nothing disturbed it"
-                raise Failure(f"kernel and model differ {after}:\n{differs}")
-            time.sleep(0.05)
+        self._agree(begin)
+        if self.drains:
+            self._await_drains()
+            self._agree(time.monotonic())
         for where in self.wild:
             self.hands.edit("delete_service", where)
         self.wild.clear()

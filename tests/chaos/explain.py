@@ -36,6 +36,12 @@ class Asked:
             self.shown = json.loads(self.body)
         return model.shown_as(shown, self.shown)
 
+    def is_sure(self, faulty):
+        return self.status is not None and not (faulty and self.status >= 500)
+
+    def is_idle(self, faulty):
+        return self.is_sure(faulty) and (self.request["verb"] == "GET" or self.status >= 400)
+
     def __str__(self):
         text = f"{self.request['verb']} {self.request['path']} {json.dumps(self.request.get('body', ''))}"
         return f"{text} -> {self.status or 'no answer'} {self.body[:300].decode(errors='replace')}"
@@ -46,7 +52,7 @@ def outcomes(state, asked, faulty, strict=False):
     status, after, shown = model.predict(state, asked.request)
     if strict and faulty and asked.status is not None and asked.status >= 500:
         return [state]
-    if asked.status is None or (faulty and asked.status >= 500):
+    if not asked.is_sure(faulty):
         return [state] if after is state else [after, state]
     if asked.fits(status, shown):
         return [after]
@@ -91,9 +97,14 @@ def _orders(state, wave, keys, faulty, strict):
         if not left:
             ends[print_of] = now
             continue
+        reached = {}
         for i in reversed(left):
-            for after in outcomes(now, wave[i], faulty, strict):
-                stack.append((after, tuple(j for j in left if j != i)))
+            reached[i] = outcomes(now, wave[i], faulty, strict)
+            if reached[i] and wave[i].is_idle(faulty):
+                reached = {i: reached[i]}  # it fits here, and changes nothing wherever it comes
+                break
+        for i, states in reached.items():
+            stack += [(after, tuple(j for j in left if j != i)) for after in states]
     return list(ends.values())
 
 

@@ -120,7 +120,8 @@ def _words(words):
 
 def _place(options):
     if "-f" in options:
-        return "fwmark", 6 if "-6" in options else 4, int(options["-f"])
+        # ipvsadm prints large marks as negative numbers, which look like options
+        return "fwmark", 6 if "-6" in options else 4, -1 if options["-f"] is True else int(options["-f"])
     protocol = "tcp" if "-t" in options else "udp"
     return (protocol, *_endpoint(options["-t" if protocol == "tcp" else "-u"]))
 

@@ -15,6 +15,8 @@ BACKENDS = [f"b{i}" for i in range(6)]
 NODES = {f"n{i}": f"10.8.0.{i + 1}" for i in range(4)}
 VIPS = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "fd00::1", "fd00::2"]
 PORTS = [53, 80, 443]
+MARKS = [7, 8, 9]
+VERSIONS = ["a", "b", "c"]
 RIPS = ["10.9.0.1", "10.9.0.2", "10.9.0.3", "10.9.0.4", "fd00:9::1", "fd00:9::2"]
 SCHEDULERS = [s for s in model.SCHEDULERS if s != "mh"] + ["rr", "wrr", "wlc"]  # mh builds a large table at each change
 FOREIGN_VIP = "10.7.0.1"  # never asked of the director
@@ -22,10 +24,23 @@ PULSES = [{"type": "none"}, {"type": "none", "interval": "30s"}, {"type": "none"
 NO_PULSE = {"type": "none"}
 
 
+def service_place(r):
+    if r.random() < 0.1:
+        return {"fwmark": r.choice(MARKS), **({"family": r.choice(("ipv4", "ipv6"))} if r.random() < 0.7 else {})}
+    return {"host": r.choice(VIPS), "port": r.choice(PORTS), **({"protocol": r.choice(("tcp", "udp"))} if r.random() < 0.4 else {})}
+
+
+def split(r):
+    label = "version" if r.random() < 0.9 else "zone"
+    return {"label": label, "shares": {v: r.choice((0, 1, 1, 2, 5, 50, 99)) for v in r.sample(VERSIONS, r.randint(1, 3))}}
+
+
+def labels(r):
+    return {name: r.choice(VERSIONS) for name in r.choice((("version",), ("version",), ("version", "zone"), ("zone", "version"), ("zone",)))}
+
+
 def service_body(r):
-    body = {"host": r.choice(VIPS), "port": r.choice(PORTS)}
-    if r.random() < 0.4:
-        body["protocol"] = r.choice(("tcp", "udp"))
+    body = service_place(r)
     if r.random() < 0.6:
         body["method"] = "mh" if r.random() < 0.02 else r.choice(SCHEDULERS)
     if r.random() < 0.2:
@@ -36,10 +51,14 @@ def service_body(r):
         body["ops"] = r.random() < 0.7
     if r.random() < 0.1:
         body["pulse"] = r.choice(PULSES)
+    if r.random() < 0.15:
+        body["split"] = split(r)
     return body
 
 
 def service_patch(r):
+    if r.random() < 0.1:
+        return {"split": split(r) if r.random() < 0.7 else None}
     body = service_body(r)
     keep = r.choice((("method",), ("method", "persistent"), ("flags", "ops"), ("persistent",), ("ops",), ("pulse",), tuple(body)))
     return {k: v for k, v in body.items() if k in keep} or {"method": r.choice(SCHEDULERS)}
@@ -52,12 +71,16 @@ def backend_body(r):
     if r.random() < 0.7:
         body["weight"] = r.choice((0, 1, 2, 50, 65535))
     body["method"] = r.choice(("dr", "dr", "ipip", "tunnel", "nat"))
+    if r.random() < 0.5:
+        body["labels"] = labels(r)
     return body
 
 
 def backend_patch(r):
     if r.random() < 0.7:
         return {"weight": r.choice((0, 1, 2, 3, 50, 65535))}
+    if r.random() < 0.4:
+        return {"labels": labels(r) if r.random() < 0.7 else None}
     body = backend_body(r)
     return {k: v for k, v in body.items() if k != "host" or r.random() < 0.1}
 
@@ -74,11 +97,23 @@ def _backend(r):
     return f"{_service(r)}/{r.choice(BACKENDS)}"
 
 
+def _old(r, path):
+    """Or what was moved from there."""
+    return path + r.choice(("", "", ".old", ".old2"))
+
+
 BAD_SERVICE = [
     {"port": 70000}, {"port": "80"}, {"host": "10.0.0"}, {"host": "127.0.0.1"}, {"method": "Not a scheduler"}, {"nothing": 1}, {"protocol": "icmp"},
-    {"ops": True, "protocol": "tcp"}, {"persistent": "0s"}, {"flags": "flag-9"}, {"host": "224.0.0.1"},
+    {"ops": True, "protocol": "tcp"}, {"persistent": "0s"}, {"flags": "flag-9"}, {"host": "224.0.0.1"}, {"fwmark": 0}, {"fwmark": 7, "host": "10.0.0.1"},
+    {"fwmark": 7, "protocol": "udp"}, {"family": "ipv5"}, {"split": []}, {"split": {"label": "v", "shares": {}}}, {"split": {"label": "v", "shares": {"a": 0}}},
+    {"split": {"label": "-", "shares": {"a": 1}}}, {"split": {"shares": {"a": 1}}}, {"split": {"label": "v", "shares": {"a": 1_000_001}}},
 ]  # fmt: skip
-BAD_BACKEND = [{"weight": -1}, {"weight": 65536}, {"method": "teleport"}, {"host": None}, {"port": 0}, {"host": "::"}, {"x": []}]
+BAD_BACKEND = [
+    {"weight": -1}, {"weight": 65536}, {"method": "teleport"}, {"host": None}, {"port": 0}, {"host": "::"}, {"x": []}, {"labels": "a"},
+    {"labels": {"version": 1}}, {"labels": {"": "a"}}, {"labels": {"version": "a b"}},
+]  # fmt: skip
+DRAINS = ("?drain=30s", "?drain=1h", "?drain=1d")
+NO_DRAINS = ("?drain=0s", "?drain=soon", "?drain=2d", "?drain=-1s")
 
 
 def bad_service(r):
@@ -93,6 +128,32 @@ def bad_name(r):
     return request("PUT", f"/service/{r.choice(('-x', 'a' * 65))}", service_body(r))
 
 
+def drain(r, path):
+    return request("DELETE", _old(r, path) + (r.choice(DRAINS) if r.random() < 0.9 else r.choice(NO_DRAINS)))
+
+
+def _move(r):
+    return "?move=1" + r.choice(("", "", "&drain=1m", "&drain=cancel", "&drain=soon"))
+
+
+def move_service(r):
+    """To another place, all of which is named; now and then there is nothing that moves."""
+    if r.random() < 0.15:
+        return request("PATCH", _service(r) + _move(r), service_patch(r))
+    nowhere = {"host": None, "port": None, "protocol": None, "fwmark": None, "family": None}
+    more = {"method": r.choice(SCHEDULERS)} if r.random() < 0.3 else {}
+    return request("PATCH", _old(r, _service(r)) + _move(r), {**nowhere, **service_place(r), **more})
+
+
+def move_backend(r):
+    body = {"host": r.choice(RIPS)} if r.random() < 0.8 else backend_patch(r)
+    if r.random() < 0.3:
+        body["port"] = r.choice((*PORTS, None))
+    if r.random() < 0.3:
+        body["weight"] = r.choice((0, 1, 7))
+    return request("PATCH", _old(r, _backend(r)) + _move(r), body)
+
+
 def unknown_scheduler(r):
     return request(r.choice(("PUT", "PATCH")), _service(r), {**service_body(r), "method": model.NO_SCHEDULER})
 
@@ -101,7 +162,7 @@ def agent_report(r):
     node = r.choice(list(NODES))
     backends = {}
     for name in r.sample(SERVICES, r.randint(0, 4)):
-        entry = {"state": r.choice(("up", "up", "up", "setup", "down", "drain")), "method": r.choice(("dr", "dr", "ipip"))}
+        entry = {"state": r.choice(("up", "up", "up", "setup", "down", "drain")), "method": r.choice(("dr", "dr", "ipip", "nat"))}
         if r.random() < 0.5:
             entry["weight"] = r.choice((0, 1, 10, 100))
         if r.random() < 0.3:
@@ -123,7 +184,7 @@ def config(r):
 
 def _place(r):
     if r.random() < 0.1:
-        return ["fwmark", r.choice((4, 6)), r.choice((7, 8))]
+        return ["fwmark", r.choice((4, 6)), r.choice(MARKS)]
     host = FOREIGN_VIP if r.random() < 0.3 else r.choice(VIPS)
     return [r.choice(("tcp", "udp")), host, r.choice(PORTS)]
 
@@ -179,6 +240,14 @@ OPERATIONS = [
     ("put_backend", 260, lambda r: request("PUT", _backend(r), backend_body(r))),
     ("patch_backend", 200, lambda r: request("PATCH", _backend(r), backend_patch(r))),
     ("delete_backend", 80, lambda r: request("DELETE", _backend(r))),
+    # few: the search for an order must take into account that each of them may have ended at any time
+    ("drain_backend", 20, lambda r: drain(r, _backend(r))),
+    ("drain_service", 5, lambda r: drain(r, _service(r))),
+    ("stay_backend", 5, lambda r: request("DELETE", _old(r, _backend(r)) + "?drain=cancel")),
+    ("stay_service", 2, lambda r: request("DELETE", _old(r, _service(r)) + "?drain=cancel")),
+    ("move_backend", 15, move_backend),
+    ("move_service", 10, move_service),
+    ("delete_old", 4, lambda r: request("DELETE", _old(r, r.choice((_service, _backend))(r)))),
     ("get_service", 30, lambda r: request("GET", _service(r))),
     ("get_backend", 30, lambda r: request("GET", _backend(r))),
     ("list_services", 3, lambda r: request("GET", "/service")),
