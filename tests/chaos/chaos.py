@@ -306,19 +306,9 @@ class Run:
         want, have = {**self.foreign, **model.kernel_table(self.state)}, kernel.table()
         for where in self.wild:
             have.pop(where, None)
-        lines, wrong = [], []
-        for where, split in model.splits(self.state).items():
-            dests = have[where]["dests"] if where in have else {}
-            if dests.keys() == split[2].keys():
-                weights = {dest: weight for dest, (_, weight) in dests.items()}
-                why = model.split_wrong(split, weights)
-                wrong += [f"  split of {where}: {why}"] if why else []
-                want[where]["dests"] = {dest: (forward, weights[dest]) for dest, (forward, _) in want[where]["dests"].items()}
-        for where in sorted(want.keys() | have.keys(), key=str):
-            if want.get(where) != have.get(where):
-                whose = "ours" if where in model.kernel_table(self.state) else "foreign" if where in self.foreign else "nobody's"
-                lines.append(f"  {where} ({whose}): {have.get(where)}, should be {want.get(where)}")
-        lines += wrong
+        ours = model.kernel_table(self.state)
+        whose = {where: "ours" if where in ours else "foreign" if where in self.foreign else "nobody's" for where in want.keys() | have.keys()}
+        lines = model.kernel_differs(self.state, want, have, whose)
         vips, there = model.vips(self.state), kernel.addresses("brass0")
         if vips != there:
             lines.append(f"  VIPs {sorted(there)}, should be {sorted(vips)}")

@@ -713,6 +713,20 @@ def split_wrong(split, weights):
     return None
 
 
+def kernel_differs(state, want, have, whose=None):
+    """Two tables in the form of kernel.parse_table, want being kernel_table(state) and more: sentences."""
+    want, wrong = dict(want), []
+    for where, split in splits(state).items():
+        dests = have[where]["dests"] if where in have else {}
+        if dests.keys() == split[2].keys():
+            weights = {dest: weight for dest, (_, weight) in dests.items()}
+            why = split_wrong(split, weights)
+            wrong += [f"  split of {where}: {why}"] if why else []
+            want[where] = {**want[where], "dests": {dest: (forward, weights[dest]) for dest, (forward, _) in want[where]["dests"].items()}}
+    differ = [w for w in sorted(want.keys() | have.keys(), key=str) if want.get(w) != have.get(w)]
+    return [f"  {w}{f' ({whose[w]})' if whose else ''}: {have.get(w)}, should be {want.get(w)}" for w in differ] + wrong
+
+
 def vips(state):
     return {s["options"]["host"] for k, s in state.items() if k[0] == "service" and "host" in s["options"]}
 
