@@ -10,35 +10,13 @@
 #define BRASS_DIRECTOR_SETTINGS_H
 
 #include "director/ipvs_control.h"
-#include "shared/clock.h"
+#include "director/settings_fields.h"
 #include "shared/err.h"
-#include "shared/field.h"
+#include "shared/out.h"
 #include "shared/util.h"
 
 #include <stdbool.h>
 #include <stdint.h>
-
-// What may be declared; the bits of `set` say what was. Members are called as the kernel's files are.
-struct settings_wanted {
-	uint64_t set;
-	uint32_t am_droprate, amemthresh, backup_only, cache_bypass, conn_reuse_mode, conntrack;
-	uint32_t drop_entry, drop_packet, expire_nodest_conn, expire_quiescent_template, ignore_tunneled;
-	uint32_t nat_icmp_send, pmtu_disc, run_estimation, schedule_icmp, secure_tcp, sloppy_sctp, sloppy_tcp;
-	uint32_t snat_reroute, sync_persist_mode, sync_ports, sync_qlen_max, sync_retries, sync_sock_size;
-	uint32_t sync_version;
-	msec_t lblc_expiration, lblcr_expiration; // files of schedulers, there when their module is
-	msec_t sync_refresh_period;
-	struct settings_threshold {
-		uint32_t packets, period;
-	} sync_threshold;
-	struct settings_timeouts {
-		uint64_t set;
-		msec_t tcp, tcp_fin, udp;
-	} timeouts;
-};
-
-extern const struct field_table settings_fields;
-extern const struct field_table settings_timeout_fields;
 
 struct settings;
 
@@ -62,13 +40,5 @@ void settings_verify(struct settings *settings);
 // "ipvs": version, size of the table of connections, settings that we keep and timeouts, as the kernel has them now. An
 // object into out.
 void settings_write(const struct settings *settings, struct out *out);
-
-// --- pure parts, for the tests ---
-
-// The text of a file under /proc as numbers (two at most). Returns how many, or -EINVAL.
-int settings_read_text(const char *text, int64_t ret[2]);
-// Do two values of the file mean the same? The kernel itself goes to and fro between 1 and 2 in drop_entry,
-// drop_packet and secure_tcp.
-bool settings_same(const char *name, const int64_t a[2], const int64_t b[2]);
 
 #endif

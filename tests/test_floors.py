@@ -26,7 +26,7 @@ FLOORS = {
     "director": [
         [],
         ["model", "model_*", "ipvs_key"],
-        ["store", "store_*", "lease", "health", "ipvs", "ipvs_*", "announce", "path", "settings", "sync", "sysctl"],
+        ["store", "store_*", "lease", "health", "ipvs", "ipvs_*", "announce", "path", "settings", "settings_fields", "sync", "sysctl"],
         ["split", "desired", "known", "proven", "reconcile", "probe", "vip", "state", "state_*"],
         ["http_server", "auth", "api", "api_*", "metrics", "events"],
         ["config", "director", "main"],
