@@ -4,6 +4,7 @@
 #include "shared/util.h"
 
 #include <errno.h>
+#include <string.h>
 
 static const struct field_choice kind_choices[] = {
 	{ "none", CHECK_NONE },
@@ -20,10 +21,28 @@ static const struct check_type *const types[] = {
 #define ARG(member) .offset = offsetof(struct check_args, member), .size = sizeof(((struct check_args *)NULL)->member)
 #define SPEC(member) .offset = offsetof(struct check_spec, member), .size = sizeof(((struct check_spec *)NULL)->member)
 
+// GORB's clients send "" for what they do not set.
+static int parse_path(const json_t *json, void *member, struct err *err)
+{
+	const struct field row = { .type = FIELD_STRING, ARG(path) };
+	int rc = field_read_value(&row, json, member, err);
+
+	if (!rc && !*(const char *)member)
+		memcpy(member, "/", 2);
+	return rc;
+}
+
+static bool print_path(const void *member, struct out *out)
+{
+	out_string(out, member);
+	return true;
+}
+
 static const struct field arg_rows[] = {
 	{ "method", FIELD_NAME, ARG(method), .def = "\"GET\"", .help = "HTTP method" },
 	{ "port", FIELD_UINT, ARG(port), .max = 65535, .def = "0", .help = "0: the backend's own" },
-	{ "path", FIELD_STRING, ARG(path), .def = "\"/\"", .help = "HTTP path" },
+	{ "path", FIELD_CUSTOM, ARG(path), .parse = parse_path, .print = print_path, .def = "\"/\"",
+		.help = "HTTP path" },
 	{ "host", FIELD_STRING, ARG(host), .help = "HTTP Host header; default: the address" },
 	{ "expect", FIELD_UINT, ARG(expect), .min = 100, .max = 599, .def = "200", .help = "HTTP status that passes" },
 };
@@ -47,7 +66,7 @@ static const struct field spec_rows[] = {
 		.help = "no answer after this is a failure" },
 	{ "args", FIELD_OBJECT, SPEC(args), .sub = &arg_fields, .def = "{}",
 		.help = "method, port, path, host, expect" },
-	{ "path", FIELD_STRING, SPEC(args.path), .hidden = true },
+	{ "path", FIELD_CUSTOM, SPEC(args.path), .parse = parse_path, .hidden = true },
 };
 
 static const struct check_spec spec_defaults = { CHECK_SPEC_DEFAULTS, .kind = CHECK_TCP };

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -97,12 +98,18 @@ json_t *confile_scalar(const char *text, size_t len)
 
 		memcpy(copy, text, len);
 		copy[len] = '\0';
-		if (real)
-			return json_real(strtod(copy, NULL));
 		errno = 0;
-		long long n = strtoll(copy, NULL, 10);
-		if (!errno)
-			return json_integer(n);
+		if (real) {
+			double d = strtod(copy, NULL);
+
+			if (isfinite(d))
+				return json_real(d);
+		} else {
+			long long n = strtoll(copy, NULL, 10);
+
+			if (!errno)
+				return json_integer(n);
+		}
 	}
 	return json_stringn(text, len);
 }
@@ -143,6 +150,8 @@ static int read_mapping(struct reader *r, json_t **ret)
 
 		if (!name || strlen(name) != key.data.scalar.length)
 			rc = refuse(r, &key.start_mark, "a key must be a plain word");
+		else if (key.data.scalar.length > CONFILE_KEY_MAX)
+			rc = refuse(r, &key.start_mark, "a key is too long");
 		else if (json_object_get(object, name))
 			rc = err_set(r->err, -EINVAL, NULL, "line %zu: \"%.64s\" is there twice",
 				key.start_mark.line + 1, name);
@@ -201,6 +210,8 @@ static int read_value(struct reader *r, yaml_event_t *event, json_t **ret)
 
 		if (event->data.scalar.anchor)
 			return refuse(r, &event->start_mark, "anchors are not used here");
+		if (strlen(text) != len)
+			return refuse(r, &event->start_mark, "a zero byte in a text");
 		*ret = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE ? confile_scalar(text, len)
 									   : json_stringn(text, len);
 		return *ret ? 0 : refuse(r, &event->start_mark, "text that is not valid UTF-8");

@@ -3,7 +3,8 @@
 //
 // Plain scalars become what YAML 1.2's core schema says (null, booleans, numbers); quoted ones are strings. Refused,
 // each with its line: syntax errors, invalid UTF-8, duplicate keys, keys that are not plain scalars, anchors and
-// aliases, more than one document, nesting deeper than CONFILE_DEPTH_MAX, files over CONFILE_SIZE_MAX bytes.
+// aliases, more than one document, zero bytes, nesting deeper than CONFILE_DEPTH_MAX, keys over CONFILE_KEY_MAX and
+// files over CONFILE_SIZE_MAX bytes.
 #ifndef BRASS_SHARED_CONFILE_H
 #define BRASS_SHARED_CONFILE_H
 
@@ -15,6 +16,7 @@
 #include <stddef.h>
 
 #define CONFILE_DEPTH_MAX 32
+#define CONFILE_KEY_MAX 128 // bytes; with all of them escaped still less than the 1024 that YAML allows
 #define CONFILE_SIZE_MAX (64u << 20)
 
 struct confile {
@@ -47,7 +49,8 @@ void confile_free(struct confile *file);
 DEFINE_CLEANUP(struct confile *, confile_free)
 
 // Writes a value as YAML: objects and lists as blocks down to `blocks` levels, in one line below that. What is read
-// back is the same value. indent: spaces before each line; the value's own key, if any, has been written.
+// back is the same value, if no key is over CONFILE_KEY_MAX. indent: spaces before each line; the value's own key, if
+// any, has been written.
 void confile_write(const json_t *value, int blocks, int indent, struct out *out);
 // A string as a YAML scalar: plain where that means the same string, else quoted.
 void confile_write_string(const char *text, struct out *out);

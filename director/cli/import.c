@@ -31,20 +31,32 @@ static bool refuse(struct line *line, const char *fmt, ...)
 	return false;
 }
 
-static void set_string(struct line *line, const char *key, const char *value)
+static bool set_string(struct line *line, const char *key, const char *value)
 {
-	json_object_set_new(line->object, key, json_string(value));
+	return json_object_set_new(line->object, key, json_string(value)) == 0 ||
+		refuse(line, "the value of %s is not valid UTF-8", key);
 }
 
-static bool set_number(struct line *line, const char *key, const char *value)
+static bool read_number(struct line *line, const char *value, uint32_t *ret)
 {
 	char *end;
 
 	errno = 0;
 	unsigned long n = strtoul(value, &end, 10);
-	if (errno || end == value || *end || n > UINT32_MAX)
+	// strtoul takes blanks and signs
+	if (errno || *value < '0' || *value > '9' || *end || n > UINT32_MAX)
 		return refuse(line, "\"%.40s\" is no number", value);
-	json_object_set_new(line->object, key, json_integer((json_int_t)n));
+	*ret = (uint32_t)n;
+	return true;
+}
+
+static bool set_number(struct line *line, const char *key, const char *value)
+{
+	uint32_t n;
+
+	if (!read_number(line, value, &n))
+		return false;
+	json_object_set_new(line->object, key, json_integer(n));
 	return true;
 }
 
@@ -64,7 +76,7 @@ static bool read_vip(struct line *line, const char *protocol, const char *value)
 	set_string(line, "host", addr);
 	json_object_set_new(line->object, "port", json_integer(vip.port));
 	if (strcmp(protocol, "tcp") != 0)
-		set_string(line, "protocol", protocol);
+		return set_string(line, "protocol", protocol);
 	return true;
 }
 
@@ -85,10 +97,14 @@ static bool take_sctp(struct line *line, const char *value)
 
 static bool take_fwmark(struct line *line, const char *value)
 {
-	snprintf(line->service, sizeof(line->service), "fwmark-%.20s", value);
-	if (!line->is_service)
-		return true;
-	return set_number(line, "fwmark", value);
+	uint32_t mark;
+
+	if (!read_number(line, value, &mark))
+		return false;
+	snprintf(line->service, sizeof(line->service), "fwmark-%u", mark);
+	if (line->is_service)
+		json_object_set_new(line->object, "fwmark", json_integer(mark));
+	return true;
 }
 
 // --- options of services ---
@@ -98,7 +114,7 @@ static bool take_ipv6(struct line *line, const char *value)
 	(void)value;
 	line->is_ipv6 = true;
 	if (line->is_service)
-		set_string(line, "family", "ipv6");
+		return set_string(line, "family", "ipv6");
 	return true;
 }
 
@@ -107,38 +123,34 @@ static bool take_scheduler(struct line *line, const char *value)
 	// which have a fallback of ours unless flags are given
 	if ((strcmp(value, "mh") == 0 || strcmp(value, "sh") == 0) && !json_object_get(line->object, "flags"))
 		set_string(line, "flags", "none");
-	set_string(line, "method", value);
-	return true;
+	return set_string(line, "method", value);
 }
 
 static bool take_flags(struct line *line, const char *value)
 {
-	set_string(line, "flags", value);
-	return true;
+	return set_string(line, "flags", value);
 }
 
 static bool take_persistent(struct line *line, const char *value)
 {
-	char text[40];
+	char text[16];
+	uint32_t seconds;
 
-	snprintf(text, sizeof(text), "%.20ss", value);
-	if (strcmp(value, "300") == 0)
-		json_object_set_new(line->object, "persistent", json_true());
-	else
-		set_string(line, "persistent", text);
+	if (!read_number(line, value, &seconds))
+		return false;
+	snprintf(text, sizeof(text), "%us", seconds);
+	json_object_set_new(line->object, "persistent", seconds == 300 ? json_true() : json_string(text));
 	return true;
 }
 
 static bool take_netmask(struct line *line, const char *value)
 {
-	set_string(line, "netmask", value);
-	return true;
+	return set_string(line, "netmask", value);
 }
 
 static bool take_engine(struct line *line, const char *value)
 {
-	set_string(line, "pe", value);
-	return true;
+	return set_string(line, "pe", value);
 }
 
 static bool take_ops(struct line *line, const char *value)
@@ -168,22 +180,19 @@ static bool take_rip(struct line *line, const char *value)
 static bool take_dr(struct line *line, const char *value)
 {
 	(void)value;
-	set_string(line, "method", "dr");
-	return true;
+	return set_string(line, "method", "dr");
 }
 
 static bool take_tunnel(struct line *line, const char *value)
 {
 	(void)value;
-	set_string(line, "method", "ipip");
-	return true;
+	return set_string(line, "method", "ipip");
 }
 
 static bool take_nat(struct line *line, const char *value)
 {
 	(void)value;
-	set_string(line, "method", "nat");
-	return true;
+	return set_string(line, "method", "nat");
 }
 
 static bool take_weight(struct line *line, const char *value)
@@ -212,13 +221,16 @@ static json_t *tunnel_of(struct line *line)
 
 static bool take_tunnel_type(struct line *line, const char *value)
 {
-	set_string(line, "method", value);
-	return true;
+	return set_string(line, "method", value);
 }
 
 static bool take_tunnel_port(struct line *line, const char *value)
 {
-	json_object_set_new(tunnel_of(line), "port", json_integer(strtol(value, NULL, 10)));
+	uint32_t port;
+
+	if (!read_number(line, value, &port))
+		return false;
+	json_object_set_new(tunnel_of(line), "port", json_integer(port));
 	return true;
 }
 

@@ -57,6 +57,8 @@ static void test_lines(void **state)
 	confile_free(file);
 }
 
+#define TEN "0123456789"
+
 static void test_refused(void **state)
 {
 	static const struct {
@@ -64,7 +66,8 @@ static void test_refused(void **state)
 	} rows[] = { { "a: 1\na: 2\n", "line 2: \"a\" is there twice" }, { "a: &x 1\n", "line 1: anchors" },
 		{ "a: 1\nb: *x\n", "line 2: aliases" }, { "a: [1\nb: 2\n", "line 2" },
 		{ "? [a]\n: 1\n", "line 1: a key" }, { "a: 1\n---\nb: 2\n", "line 2: a second document" },
-		{ "a: \xff\n", "line" }, { "\ta: 1\n", "line 1" } };
+		{ "a: \xff\n", "line" }, { "\ta: 1\n", "line 1" }, { "a: 1\nb: \"x\\0y\"\n", "line 2: a zero byte" },
+		{ "? " TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN "\n: 1\n", "line 1: a key is too long" } };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {

@@ -86,7 +86,11 @@ static void test_what_cannot_be_taken(void **state)
 		      "-A -t 10.0.0.1:80 -s wrr\n"
 		      "-a -t 10.0.0.1:80 -w many -r 10.0.0.2:80\n"
 		      "-a -t 10.0.0.1:80 -g\n"
-		      "-a -t 10.0.0.1:80 -s rr -r 10.0.0.2:80\n",
+		      "-a -t 10.0.0.1:80 -s rr -r 10.0.0.2:80\n"
+		      "-A -f \v7 -s rr\n"
+		      "-A -f -7 -s rr\n"
+		      "-A -t 10.0.0.2:80 -s \xff\n"
+		      "-a -t 10.0.0.1:80 -r 10.0.0.2:80 -i --tun-type gue --tun-port 6080x\n",
 		1, "{\"tcp-10.0.0.1-80\": {\"host\": \"10.0.0.1\", \"port\": 80, \"method\": \"rr\"}}",
 		"1: \"www:http\" is no ADDRESS:PORT in numbers; use ipvsadm -Sn\n"
 		"2: \"www:http\" is no ADDRESS:PORT in numbers; use ipvsadm -Sn\n"
@@ -97,7 +101,11 @@ static void test_what_cannot_be_taken(void **state)
 		"8: service tcp-10.0.0.1-80 is there already\n"
 		"9: \"many\" is no number\n"
 		"10: it names no real server\n"
-		"11: -s is not known here\n");
+		"11: -s is not known here\n"
+		"12: \"\v7\" is no number\n"
+		"13: \"-7\" is no number\n"
+		"14: the value of method is not valid UTF-8\n"
+		"15: \"6080x\" is no number\n");
 }
 
 static void test_services_that_are_there(void **state)
