@@ -114,8 +114,8 @@ static void put_all(int fd, int services, int backends)
 
 	for (int s = 0; s < services; s++) {
 		snprintf(path, sizeof(path), "/service/s%d", s);
-		snprintf(body, sizeof(body), "{\"host\":\"10.%d.%d.1\",\"port\":80,\"method\":\"rr\"}", 100 + s / 250,
-			s % 250);
+		snprintf(body, sizeof(body), "{\"host\":\"10.100.%d.%d\",\"port\":80,\"method\":\"rr\"}", s / 250,
+			s % 250 + 1);
 		request(fd, "PUT", path, body);
 		for (int b = 0; b < backends; b++) {
 			snprintf(path, sizeof(path), "/service/s%d/b%d", s, b);

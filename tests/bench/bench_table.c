@@ -162,9 +162,11 @@ static uint16_t find_family(void)
 
 // --- the table ---
 
+// The kernel's 256 buckets of services are chosen by the last byte of the address (ip_vs_svc_hashkey): as in a real
+// table it differs, or all of them would stand in one list.
 static uint32_t vip(int s)
 {
-	return htonl((uint32_t)(10 << 24 | (100 + s / 250) << 16 | (s % 250) << 8 | 1));
+	return htonl((uint32_t)(10 << 24 | 100 << 16 | (s / 250) << 8 | (s % 250 + 1)));
 }
 
 static uint32_t rip(int b)

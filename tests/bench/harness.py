@@ -191,7 +191,7 @@ def calls_in(path):
 
 
 def vip(s):
-    return f"10.{100 + s // 250}.{s % 250}.1"
+    return f"10.100.{s // 250}.{s % 250 + 1}"
 
 
 def rip(b):
