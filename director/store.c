@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "director/store.h"
 
+#include "director/store_before.h"
 #include "shared/util.h"
 
 #include <errno.h>
@@ -34,18 +35,11 @@ static const char *const sql[STATEMENTS] = {
 	[ROLLBACK] = "ROLLBACK",
 };
 
-// A row as it was before this turn changed it.
-struct before {
-	enum store_kind kind;
-	char *owner, *name, *text; // text NULL: it was not there
-};
-
 struct store {
 	sqlite3 *db;
 	sqlite3_stmt *statements[STATEMENTS];
-	bool open; // a turn's transaction
-	struct before *befores;
-	size_t count, room;
+	bool open;                    // a turn's transaction
+	struct store_befores befores; // of the turn
 	char path[];
 };
 
@@ -185,22 +179,6 @@ int store_open(const char *path, struct store **ret, struct err *err)
 	return 0;
 }
 
-static void free_befores(struct before *befores, size_t count)
-{
-	for (size_t i = 0; i < count; i++) {
-		free(befores[i].owner);
-		free(befores[i].name);
-		free(befores[i].text);
-	}
-	free(befores);
-}
-
-static void forget_befores(struct store *store)
-{
-	free_befores(STEAL(store->befores), store->count);
-	store->count = store->room = 0;
-}
-
 void store_free(struct store *store)
 {
 	if (!store)
@@ -208,7 +186,7 @@ void store_free(struct store *store)
 	for (int i = 0; i < STATEMENTS; i++)
 		sqlite3_finalize(store->statements[i]);
 	sqlite3_close(store->db);
-	forget_befores(store);
+	store_befores_clear(&store->befores);
 	free(store);
 }
 
@@ -220,7 +198,7 @@ static int begin(struct store *store, struct err *err)
 
 	if (rc)
 		return rc;
-	forget_befores(store);
+	store_befores_clear(&store->befores);
 	store->open = true;
 	return 0;
 }
@@ -253,7 +231,7 @@ int store_end(struct store *store, struct err *err)
 void store_stands(struct store *store)
 {
 	if (!store->open)
-		forget_befores(store);
+		store_befores_clear(&store->befores);
 }
 
 static bool is_undoable(enum store_kind kind)
@@ -261,24 +239,12 @@ static bool is_undoable(enum store_kind kind)
 	return kind != STORE_OWNED_SERVICE && kind != STORE_OWNED_ADDRESS;
 }
 
-// Takes the text over.
-static int remember(struct store *store, enum store_kind kind, const char *owner, const char *name, char *text)
+static int remember(struct store *store, enum store_kind kind, const char *owner, const char *name, const char *text,
+	struct err *err)
 {
-	if (store->count == store->room) {
-		size_t room = store->room ? 2 * store->room : 16;
-		struct before *befores = reallocarray(store->befores, room, sizeof(*befores));
-
-		if (!befores) {
-			free(text);
-			return -ENOMEM;
-		}
-		store->befores = befores;
-		store->room = room;
-	}
-	struct before *before = &store->befores[store->count++];
-
-	*before = (struct before) { kind, strdup(owner), strdup(name), text };
-	return before->owner && before->name ? 0 : -ENOMEM;
+	if (!is_undoable(kind) || store_befores_note(&store->befores, kind, owner, name, text) == 0)
+		return 0;
+	return err_set(err, -ENOMEM, "store", "out of memory");
 }
 
 // The row's text in a new string, NULL when there is none. 0 or -errno.
@@ -304,21 +270,18 @@ static int get(
 static int change(struct store *store, enum store_kind kind, const char *owner, const char *name, const char *text,
 	struct err *err)
 {
-	char *old = NULL;
+	_cleanup_free_ char *old = NULL;
 	int rc = begin(store, err);
 
 	if (!rc)
 		rc = get(store, kind, owner, name, &old, err);
 	if (rc)
 		return rc;
-	if ((!old && !text) || (old && text && strcmp(old, text) == 0)) {
-		free(old);
+	if ((!old && !text) || (old && text && strcmp(old, text) == 0))
 		return 0;
-	}
-	if (!is_undoable(kind))
-		free(old);
-	else if (remember(store, kind, owner, name, old))
-		return err_set(err, -ENOMEM, "store", "out of memory");
+	rc = remember(store, kind, owner, name, old, err);
+	if (rc)
+		return rc;
 	bind(store, text ? PUT : DELETE, kind, owner, name, text);
 	return run(store, text ? PUT : DELETE, err);
 }
@@ -343,9 +306,7 @@ int store_add(struct store *store, enum store_kind kind, const char *owner, cons
 		return change(store, kind, owner, name, text, err);
 	if (code != SQLITE_DONE)
 		return refuse(store, code, err);
-	if (is_undoable(kind) && remember(store, kind, owner, name, NULL))
-		return err_set(err, -ENOMEM, "store", "out of memory");
-	return 0;
+	return remember(store, kind, owner, name, NULL, err);
 }
 
 int store_delete(struct store *store, enum store_kind kind, const char *owner, const char *name, struct err *err)
@@ -404,69 +365,53 @@ int store_delete_all(struct store *store, enum store_kind kind, const char *owne
 	return rc;
 }
 
-// Oldest first of one row: what it was before the turn.
-static int by_row(const void *a, const void *b)
-{
-	const struct before *left = *(const struct before *const *)a, *right = *(const struct before *const *)b;
-	int c = (int)left->kind - (int)right->kind;
-
-	if (!c)
-		c = strcmp(left->owner, right->owner);
-	if (!c)
-		c = strcmp(left->name, right->name);
-	return c ? c : left < right ? -1 : left > right;
-}
-
-static bool same_row(const struct before *a, const struct before *b)
-{
-	return a->kind == b->kind && strcmp(a->owner, b->owner) == 0 && strcmp(a->name, b->name) == 0;
-}
-
 // What goes, from backends to services, then what comes, from services to backends: so that a row always finds what it
 // rests on as it was.
-static void tell_undone(const struct before **rows, size_t count, store_undone_fn each, void *ctx)
+static void tell_undone(const struct store_before *rows, size_t count, store_undone_fn each, void *ctx)
 {
 	for (size_t i = count; i-- > 0;)
-		if (!rows[i]->text)
-			each(ctx, rows[i]->kind, rows[i]->owner, rows[i]->name, NULL);
+		if (!rows[i].text)
+			each(ctx, (enum store_kind)rows[i].kind, rows[i].owner, rows[i].name, NULL);
 	for (size_t i = 0; i < count; i++)
-		if (rows[i]->text)
-			each(ctx, rows[i]->kind, rows[i]->owner, rows[i]->name, rows[i]->text);
+		if (rows[i].text)
+			each(ctx, (enum store_kind)rows[i].kind, rows[i].owner, rows[i].name, rows[i].text);
+}
+
+// Of a turn that was committed.
+static int put_back(struct store *store, const struct store_before *rows, size_t count, struct err *err)
+{
+	int rc = run(store, BEGIN, err);
+
+	for (size_t i = 0; i < count && !rc; i++) {
+		enum statement which = rows[i].text ? PUT : DELETE;
+
+		bind(store, which, (enum store_kind)rows[i].kind, rows[i].owner, rows[i].name, rows[i].text);
+		rc = run(store, which, err);
+	}
+	if (!rc)
+		rc = run(store, COMMIT, err);
+	if (rc)
+		rollback(store);
+	return rc;
 }
 
 int store_undo(struct store *store, store_undone_fn each, void *ctx, struct err *err)
 {
-	const bool committed = !store->open && store->count;
-	const size_t all = store->count;
-	_cleanup_free_ const struct before **rows = calloc(all + 1, sizeof(*rows));
+	_cleanup_free_ struct store_before *rows = NULL;
 	size_t count = 0;
+	int rc = store_befores_rows(&store->befores, &rows, &count);
 
-	if (!rows)
-		return err_set(err, -ENOMEM, "store", "out of memory");
+	if (rc)
+		return err_set(err, rc, "store", "out of memory");
 	// whoever is told may begin the next turn
-	struct before *befores = STEAL(store->befores);
-	store->count = store->room = 0;
-	for (size_t i = 0; i < all; i++)
-		rows[i] = &befores[i];
-	sort_items(rows, all, sizeof(*rows), by_row);
-	for (size_t i = 0; i < all; i++)
-		if (!count || !same_row(rows[count - 1], rows[i]))
-			rows[count++] = rows[i];
-	int rc = committed ? run(store, BEGIN, err) : 0;
+	struct store_befores befores = store->befores;
+	store->befores = (struct store_befores) { 0 };
 	if (store->open)
 		rollback(store);
-	for (size_t i = 0; i < count && committed && !rc; i++) {
-		enum statement which = rows[i]->text ? PUT : DELETE;
-
-		bind(store, which, rows[i]->kind, rows[i]->owner, rows[i]->name, rows[i]->text);
-		rc = run(store, which, err);
-	}
-	if (committed && !rc)
-		rc = run(store, COMMIT, err);
-	if (rc)
-		rollback(store);
+	else if (count)
+		rc = put_back(store, rows, count, err);
 	tell_undone(rows, count, each, ctx);
-	free_befores(befores, all);
+	store_befores_clear(&befores);
 	return rc;
 }
 
