@@ -322,13 +322,13 @@ def test_killed_and_started_again_nothing_flaps(t, method):
         wait_state(agent, "up")
     watch = subprocess_monitor(t.r1)
     seen = len(watch.stdout())
-    running = load_start(t.cl, t.vip, 80, rate=100, c=4)
+    running = load_start(t.cl, t.vip, 80, rate=100, c=4, least=10)
     made[0].kill9()
     assert f"{t.vip}/32" in t.r1.addresses("lo" if method == "dr" else "brass-ipip")
     made[0].start()
     wait_state(made[0], "up")
     counts = running.finish()
-    assert counts["failed"] == 0 and counts["ok"] > 10, counts
+    assert counts["failed"] == 0 and counts["ok"] >= 10, counts
     assert [line for line in watch.stdout()[seen:].splitlines() if t.vip in line or "brass" in line] == []
     # and what the first run made, the second one takes back
     assert made[0].stop() == 0
@@ -493,7 +493,7 @@ def test_drain_waits_for_the_last_connection(t):
         wait_state(agent, "up")
     slow = load_start(t.cl, t.vip, 80, n=3, c=3, path="/slow/1500", timeout=5000)
     wait_for(lambda: sum(d.active for d in ipvs(t.di)[f"TCP {t.vip}:80"]) == 3, what="a connection on each")
-    running = load_start(t.cl, t.vip, 80, rate=100, c=4)
+    running = load_start(t.cl, t.vip, 80, rate=100, c=4, least=50)
     made[0].process.signal(signal.SIGTERM)
     wait_for(lambda: service(made[0]).get("state") == "drain", what="drain")
     wait_for(lambda: [d.weight for d in ipvs(t.di)[f"TCP {t.vip}:80"] if d.rs.startswith(t.r1.v4)] == [0], what="weight 0")
@@ -501,7 +501,7 @@ def test_drain_waits_for_the_last_connection(t):
     assert slow.result()["ok"] == 3
     assert made[0].process.wait() == 0
     counts = running.finish()
-    assert counts["failed"] == 0 and counts["ok"] > 50, counts
+    assert counts["failed"] == 0 and counts["ok"] >= 50, counts
     assert t.r1.addresses("lo") == ["127.0.0.1/8", "::1/128"]
 
 

@@ -582,11 +582,12 @@ class Load:
         return json.loads(self.process.stdout())
 
 
-_LOAD_OPTIONS = {"n": "-n", "t": "-t", "c": "-c", "timeout": "-T", "rate": "-r", "wait": "-w", "path": "-p", "body": "-b", "source": "-s"}
+_LOAD_OPTIONS = {"n": "-n", "t": "-t", "least": "-l", "c": "-c", "timeout": "-T", "rate": "-r", "wait": "-w", "path": "-p", "body": "-b", "source": "-s"}
 
 
 def load_start(client, address, port=80, udp=False, keep=False, **options):
-    """Starts requests; .finish() ends them. Options: n, t (s), c, timeout (ms), rate, wait (s), path, body, source."""
+    """Starts requests; .finish() ends them. Options: n, t (s), least (finish() waits for so many), c, timeout (ms), rate,
+    wait (s), path, body, source."""
     argv = [tool("lab-load")] + ["-u"] * udp + ["-k"] * keep
     for name, value in options.items():
         argv += [_LOAD_OPTIONS[name], value]

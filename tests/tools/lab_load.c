@@ -55,7 +55,7 @@ struct request {
 struct load {
 	struct sockaddr_storage to, from;
 	socklen_t to_len, from_len;
-	uint64_t count_max;
+	uint64_t count_max, least;
 	int64_t time_ns, timeout_ns, interval_ns, wait_ns;
 	size_t concurrency;
 	bool udp, keep;
@@ -388,7 +388,7 @@ static void run(struct load *load, int64_t end_ns, bool first)
 		struct epoll_event events[EVENTS];
 		int64_t wake_ns = expire(load);
 
-		if (stop_signal || load->now_ns >= end_ns)
+		if ((stop_signal && load->begun >= load->least) || load->now_ns >= end_ns)
 			load->stop = true;
 		begin_due(load);
 		if ((load->stop && !load->busy) || (first && (load->stop || load->first_ok_ns >= 0)))
@@ -443,6 +443,7 @@ static void usage(void)
 		"Usage: lab-load [OPTIONS] ADDR PORT\n"
 		"  -n N      so many requests (default 1, without -t)\n"
 		"  -t SEC    for so long\n"
+		"  -l N      a signal does not end it before so many requests are begun\n"
 		"  -c N      at most so many at once (default 1)\n"
 		"  -T MS     a request fails after so long (default 1000)\n"
 		"  -r RATE   requests a second, at most\n"
@@ -487,13 +488,16 @@ static void read_options(struct load *load, int argc, char **argv)
 	const char *path = "/", *from = NULL;
 	int option;
 
-	while ((option = getopt(argc, argv, "n:t:c:T:r:w:ukp:b:s:")) != -1) {
+	while ((option = getopt(argc, argv, "n:t:l:c:T:r:w:ukp:b:s:")) != -1) {
 		switch (option) {
 		case 'n':
 			load->count_max = (uint64_t)number(optarg, 1, 1e12);
 			break;
 		case 't':
 			load->time_ns = (int64_t)(number(optarg, 0.001, 1e6) * 1e9);
+			break;
+		case 'l':
+			load->least = (uint64_t)number(optarg, 1, 1e12);
 			break;
 		case 'c':
 			load->concurrency = (size_t)number(optarg, 1, CONCURRENCY_MAX);
