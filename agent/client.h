@@ -56,6 +56,8 @@ struct client {
 	msec_t retry_ms;     // when the next attempt comes
 };
 
+// url without the slashes at its end.
+void client_set_url(struct client *client, const char *url);
 int client_init(struct client *client, uv_loop_t *loop, struct http_client *http, const char *url, const char *node,
 	msec_t ttl_ms, const struct client_events *events);
 void client_start(struct client *client);
