@@ -130,12 +130,17 @@ static void on_interval(uv_timer_t *timer)
 
 	if (watch->check)
 		return; // the last one still runs
-	int rc = check_start(
-		&watch->local->env, &watch->item.check->spec, &watch->item.at, on_result, watch, &watch->check);
-	if (rc) {
-		char reason[120];
+	struct check_env env = watch->local->env;
 
-		snprintf(reason, sizeof(reason), "cannot start the check: %s", strerror(-rc));
+	env.service = watch->item.service;
+	env.protocol = watch->item.protocol;
+	int rc = check_start(&env, &watch->item.check->spec, &watch->item.at, on_result, watch, &watch->check);
+	if (rc) {
+		const char *command = watch->item.check->spec.args.command;
+		char reason[CHECK_COMMAND_MAX + 120];
+
+		snprintf(reason, sizeof(reason), "cannot %s %s: %s", *command ? "run" : "start",
+			*command ? command : "the check", strerror(-rc));
 		on_result(watch, CHECK_BROKEN, reason);
 	}
 }

@@ -36,6 +36,7 @@ struct local_item {
 	struct inet_endpoint at;
 	int protocol;                    // IPPROTO_TCP, _UDP; of others sockets are not looked for
 	const struct local_check *check; // outlives local
+	const char *service;             // whose check it is; outlives local
 };
 
 // What matters from now on; what was known of the same item stays. Looks at the sockets at once. 0 or -ENOMEM: then

@@ -138,9 +138,14 @@ struct local_item services_item(const struct services *services, size_t i)
 		.protocol = service->protocol,
 	};
 
-	for (size_t b = 0; b < services->config->backends.count; b++)
-		if (strcmp(services->config->backends.items[b].service, service->name) == 0)
-			item.check = &services->config->backends.items[b].check;
+	for (size_t b = 0; b < services->config->backends.count; b++) {
+		const struct config_backend *backend = &services->config->backends.items[b];
+
+		if (strcmp(backend->service, service->name) != 0)
+			continue;
+		item.check = &backend->check;
+		item.service = backend->service;
+	}
 	return item;
 }
 
