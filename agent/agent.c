@@ -155,6 +155,7 @@ static void look(void *ctx)
 	// while nothing is known, what an earlier run set up stays
 	int rc = anything_is_known(a) ? host_reconcile(&a->host, &s->spec, &err) : 0;
 	monitor_watch_main(a->monitor, a->host.follows_main);
+	monitor_wake_in(a->monitor, a->host.look_again_ms);
 	a->host_failed = rc;
 	if (rc)
 		log_error("cannot set up the host: %s; tried again at the next event or check", err.text);
@@ -311,7 +312,7 @@ static int open_all(struct agent *a, struct err *err)
 	if (!rc)
 		rc = control_new(&a->loop, config->run_dir, make_status, a, &a->control, err);
 	if (!rc)
-		rc = monitor_new(&a->loop, config->check_interval_ms, look, a, &a->monitor, err);
+		rc = monitor_new(&a->loop, config->check_interval_ms, &a->host.evidence, look, a, &a->monitor, err);
 	if (!rc)
 		rc = http_client_new(&a->loop, &a->http, err);
 	if (!rc)

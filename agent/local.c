@@ -236,7 +236,7 @@ int local_new(uv_loop_t *loop, struct http_client *http, void (*changed)(void *c
 
 	if (!local)
 		return err_set(err, -ENOMEM, NULL, "out of memory");
-	*local = (struct local) { .env = { loop, http }, .changed = changed, .ctx = ctx };
+	*local = (struct local) { .env = { .loop = loop, .http = http }, .changed = changed, .ctx = ctx };
 	uv_timer_init(loop, &local->timer);
 	local->timer.data = local;
 	*ret = local;

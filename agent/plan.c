@@ -184,6 +184,22 @@ int plan_make(const struct resource_list *desired, const struct resource_list *j
 	return 0;
 }
 
+void plan_hold(struct plan *plan, size_t op, const char *why)
+{
+	size_t kept = op + 1;
+
+	plan->ops[op].verb = PLAN_CONFLICT;
+	snprintf(plan->ops[op].why, sizeof(plan->ops[op].why), "%s", why);
+	for (size_t i = kept; i < plan->count; i++) {
+		const bool stands =
+			plan->ops[i].verb != PLAN_REMOVE && stands_on_conflict(plan, &plan->ops[i].resource);
+
+		if (!stands)
+			plan->ops[kept++] = plan->ops[i];
+	}
+	plan->count = kept;
+}
+
 void plan_clear(struct plan *plan)
 {
 	free(plan->ops);

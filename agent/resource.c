@@ -4,6 +4,7 @@
 #include "shared/field.h"
 #include "shared/util.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <linux/ip.h>
 #include <stdio.h>
@@ -19,6 +20,13 @@ static const struct field_choice kind_choices[] = {
 	{ "rule", RESOURCE_RULE },
 	{ NULL, 0 },
 };
+
+static_assert(ARRAY_SIZE(kind_choices) == RESOURCE_KINDS + 1, "a name for every kind, and the end");
+
+const char *resource_kind_name(enum resource_kind kind)
+{
+	return field_choice_name(kind_choices, kind);
+}
 
 static const struct {
 	int conf;
@@ -94,6 +102,11 @@ bool resource_same(const struct resource *a, const struct resource *b)
 		return strcmp(a->device_kind, b->device_kind) == 0 && a->value == b->value &&
 			inet_addr_cmp(&a->addr, &b->addr) == 0;
 	return a->kind != RESOURCE_CONF || a->value == b->value; // a MIRROR is made equal as it stands
+}
+
+bool resource_keeps_arp_quiet(const struct resource *r)
+{
+	return r->kind == RESOURCE_CONF && (r->conf == IPV4_DEVCONF_ARP_IGNORE || r->conf == IPV4_DEVCONF_ARP_ANNOUNCE);
 }
 
 struct route_rule resource_rule(const struct resource *r)

@@ -14,6 +14,7 @@
 
 #include <jansson.h>
 #include <net/if.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum resource_kind {
@@ -25,6 +26,8 @@ enum resource_kind {
 	RESOURCE_RULE,
 	RESOURCE_VIP,
 };
+#define RESOURCE_KINDS (RESOURCE_VIP + 1)
+const char *resource_kind_name(enum resource_kind kind); // "vip", ...
 
 struct resource {
 	enum resource_kind kind;
@@ -48,6 +51,9 @@ bool resource_same(const struct resource *a, const struct resource *b);
 // "arp_ignore", ... for the settings that we use; NULL else. And the reverse, 0 when unknown.
 const char *resource_conf_name(int conf);
 int resource_conf_number(const char *name);
+
+// Is it a setting that keeps a device from answering ARP for VIPs?
+bool resource_keeps_arp_quiet(const struct resource *r);
 
 // The command that a person would type to make it (added) or to take it away.
 #define RESOURCE_COMMAND_MAX 256

@@ -35,8 +35,8 @@ FLOORS = {
     "agent": [
         [],
         ["spec"],
-        ["resource", "resource_*", "res_*", "health", "docker", "journal", "sockets"],
-        ["desired", "plan", "apply", "monitor", "reconcile", "observe", "host"],
+        ["resource", "resource_*", "res_*", "health", "docker", "journal", "sockets", "evidence"],
+        ["desired", "plan", "apply", "monitor", "reconcile", "observe", "host", "repairs"],
         ["client", "remember", "doctor", "doctor_*", "control", "local", "load"],
         ["config", "services", "drain", "status", "agent", "main"],
     ],
