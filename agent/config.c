@@ -331,6 +331,8 @@ static const struct field rows[] = {
 		.help = "tunnels: priority of the rules that lead to it" },
 	{ "devices", FIELD_CUSTOM, ROW(devices), .parse = parse_devices, .print = print_devices, .def = "[]",
 		.help = "devices that must not answer ARP for VIPs; default: all" },
+	{ "manage_all", FIELD_BOOL, ROW(manage_all), .def = "false",
+		.help = "lower net/ipv4/conf/all/arp_ignore and arp_announce where they overrule what a device needs" },
 	{ "check_interval", FIELD_DURATION, ROW(check_interval_ms), .min = 100, .max = 86400000, .def = "\"5s\"",
 		.help = "time between two looks at what sends no event (sysctls)" },
 	{ "run_dir", FIELD_STRING, ROW(run_dir), .def = "\"/run/brass\"",

@@ -80,6 +80,38 @@ static int look_at_mirrors(struct host *host, struct spec *spec, struct resource
 	return 0;
 }
 
+// A device keeps its number when it is renamed, and what was changed on it, with what it had before, stays with the
+// device. What belongs to one that is gone is forgotten; another one may have its name by now.
+static int follow_devices(struct host *host, struct err *err)
+{
+	const struct observed *seen = &host->seen;
+	struct resource_list list = { 0 };
+	bool changed = false;
+	int rc = 0;
+
+	for (size_t i = 0; i < host->journal.list.count && !rc; i++) {
+		struct resource r = host->journal.list.items[i];
+		const struct iflink *link = r.ifindex ? iflink_find(seen->links, seen->link_count, r.dev) : NULL;
+
+		if (r.ifindex && (!link || link->index != r.ifindex)) {
+			link = iflink_find_index(seen->links, seen->link_count, r.ifindex);
+			changed = true;
+			if (!link)
+				continue;
+			log_info("device %s is called %s now", r.dev, link->name);
+			memcpy(r.dev, link->name, sizeof(r.dev));
+		}
+		rc = resource_list_add(&list, &r);
+	}
+	if (rc || !changed) {
+		resource_list_clear(&list);
+		return rc;
+	}
+	resource_list_clear(&host->journal.list);
+	host->journal.list = list;
+	return journal_save(&host->journal, err);
+}
+
 static int make_plan(struct host *host, struct spec *spec, struct plan *ret_plan, struct err *err)
 {
 	struct resource_list want = { 0 };
@@ -87,6 +119,8 @@ static int make_plan(struct host *host, struct spec *spec, struct plan *ret_plan
 
 	observed_clear(&host->seen);
 	int rc = observe(host->sock, &more, &host->seen, err);
+	if (!rc)
+		rc = follow_devices(host, err);
 	if (rc)
 		return rc;
 	spec->mtu = observe_mtu(&host->seen, &spec->address);

@@ -101,10 +101,9 @@ int32_t observe_effective(const struct observed *o, const struct iflink *link, i
 
 static const char *device_name(const struct observed *o, int ifindex)
 {
-	for (size_t i = 0; i < o->link_count; i++)
-		if (o->links[i].index == ifindex)
-			return o->links[i].name;
-	return "?";
+	const struct iflink *link = iflink_find_index(o->links, o->link_count, ifindex);
+
+	return link ? link->name : "?";
 }
 
 // First address entry of this address in the sorted list, NULL when there is none.
@@ -142,11 +141,9 @@ const char *observe_misplaced(const struct observed *o, const struct inet_addr *
 uint32_t observe_mtu(const struct observed *o, const struct inet_addr *addr)
 {
 	const struct ifaddress *entry = first_entry(o, addr);
+	const struct iflink *link = entry ? iflink_find_index(o->links, o->link_count, entry->ifindex) : NULL;
 
-	for (size_t i = 0; entry && i < o->link_count; i++)
-		if (o->links[i].index == entry->ifindex)
-			return o->links[i].mtu;
-	return 0;
+	return link ? link->mtu : 0;
 }
 
 // A port of that number takes packets already, whoever made it; another end, or bare foo-over-udp, will not do.
@@ -190,16 +187,31 @@ static enum presence find_device(const struct observed *o, const struct resource
 	return PRESENCE_OTHER;
 }
 
+// Of "all" no more is asked than that it leaves devices their own value.
+static enum presence find_all(const struct observed *o, const struct resource *want, struct resource *ret_found)
+{
+	const int32_t value = o->all[want->conf];
+
+	if (value <= want->value || conf_is_right(want->conf, value, want->value))
+		return PRESENCE_THERE;
+	*ret_found = *want;
+	ret_found->value = value;
+	return PRESENCE_OTHER;
+}
+
 static enum presence find_conf(const struct observed *o, const struct resource *want, struct resource *ret_found)
 {
 	const struct iflink *link = iflink_find(o->links, o->link_count, want->dev);
 
+	if (resource_is_all(want))
+		return find_all(o, want, ret_found);
 	if (!link || !link->has_conf)
 		return PRESENCE_MISSING;
 	if (conf_is_right(want->conf, observe_effective(o, link, want->conf), want->value))
 		return PRESENCE_THERE;
 	*ret_found = *want;
 	ret_found->value = link->conf[want->conf];
+	ret_found->ifindex = link->index;
 	return PRESENCE_OTHER;
 }
 

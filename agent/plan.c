@@ -61,7 +61,8 @@ static int conflict(struct making *m, const struct resource *want, enum presence
 		break;
 	case RESOURCE_CONF:
 		snprintf(op->why, sizeof(op->why),
-			"net/ipv4/conf/all/%s is %d and overrules what %s needs: sysctl -w net/ipv4/conf/all/%s=%d",
+			"net/ipv4/conf/all/%s is %d and overrules what %s needs: sysctl -w net/ipv4/conf/all/%s=%d, or "
+			"manage_all: true",
 			resource_conf_name(want->conf), observed->all[want->conf], want->dev,
 			resource_conf_name(want->conf), want->value);
 		break;
@@ -79,7 +80,17 @@ static int conflict(struct making *m, const struct resource *want, enum presence
 // A setting on the device itself cannot win when "all" is larger than what is wanted.
 static bool all_overrules(const struct observed *observed, const struct resource *want)
 {
-	return want->kind == RESOURCE_CONF && observed->all[want->conf] > want->value;
+	return want->kind == RESOURCE_CONF && !resource_is_all(want) && observed->all[want->conf] > want->value;
+}
+
+// Is it about to be lowered? It comes before every device.
+static bool lowers_all(const struct plan *plan, const struct resource *want)
+{
+	for (size_t i = 0; i < plan->count; i++)
+		if (plan->ops[i].verb != PLAN_REMOVE && resource_is_all(&plan->ops[i].resource) &&
+			plan->ops[i].resource.conf == want->conf)
+			return true;
+	return false;
 }
 
 // It would stand on a device, or lead to a table, that turned out to be someone else's.
@@ -110,8 +121,12 @@ static int want_one(struct making *m, const struct resource *want, const struct 
 		return 0;
 	if (presence == PRESENCE_DOWN && !ours)
 		return conflict(m, want, presence, &found);
+	const bool overruled = presence == PRESENCE_OTHER && all_overrules(m->observed, want);
+	const bool for_now = overruled && lowers_all(m->plan, want);
+	if (for_now && found.value == want->value)
+		return 0;
 	// a device or route of this name that is something else is not ours, whatever the journal says
-	if (presence == PRESENCE_OTHER && (want->kind != RESOURCE_CONF || all_overrules(m->observed, want)))
+	if (presence == PRESENCE_OTHER && (want->kind != RESOURCE_CONF || (overruled && !for_now)))
 		return conflict(m, want, presence, &found);
 	if (want->kind == RESOURCE_CONF && presence == PRESENCE_MISSING)
 		return 0; // the device has just gone, or will be made by an earlier operation and be seen in the next
@@ -122,6 +137,7 @@ static int want_one(struct making *m, const struct resource *want, const struct 
 	if (!op)
 		return -ENOMEM;
 	op->resource.original = ours ? ours->original : found.value;
+	op->resource.ifindex = found.ifindex;
 	return 0;
 }
 
@@ -142,6 +158,7 @@ static int visit(void *ctx, const void *want_item, const void *have_item)
 		if (!op)
 			return -ENOMEM;
 		op->resource.original = ours->original;
+		op->resource.ifindex = ours->ifindex;
 		return 0;
 	}
 	return want_one(m, want, ours);

@@ -110,6 +110,7 @@ int services_build(struct services *services, const struct inet_addr *address)
 	spec->mss_table = config->mss_table;
 	spec->mss_priority = config->mss_priority;
 	spec->devices = &config->devices;
+	spec->manage_all = config->manage_all;
 	spec->count = 0;
 	for (size_t c = 0; c < services->client_count && inet_addr_is_set(address); c++) {
 		const struct client *client = &services->clients[c];

@@ -2,15 +2,14 @@
 """The host kept right: what somebody takes away is put back by the kernel's event and not by the next look, it is said
 who it was, and one who does so again and again costs neither CPU nor log."""
 
-import json
 import re
 import subprocess
 
 import pytest
 from daemons import Agent, Director
 from net import wait_for
-from test_agent import service, wait_state, wait_weights
-from topology import BUILD, dr_topology, load, routed_topology, serve
+from test_agent import assert_as_before, service, snapshot, wait_state, wait_weights
+from topology import arp_answers, dr_topology, ipvs, routed_topology
 
 NOBODY = "somebody (the kernel does not say who)"
 
@@ -207,7 +206,7 @@ def test_a_war_costs_little_and_ends(measured):
         other = Deleter(t.r1, t.vip)
         down = wait_for(lambda: service(agent)["state"] == "down" and service(agent), 10, "the service is down")
         assert down["reason"] == f"ip addr add {t.vip}/32 dev lo: undone again and again, by othermanager (pid {other.pid})"
-        wait_for(lambda: {k: [d.weight for d in v] for k, v in ipvs_of(director).items()} == {f"TCP {t.vip}:80": [0], "TCP 10.1.0.99:80": [100]}, what="weights")
+        wait_for(lambda: {k: [d.weight for d in v] for k, v in ipvs(t.di).items()} == {f"TCP {t.vip}:80": [0], "TCP 10.1.0.99:80": [100]}, what="weights")
         # 15 s of it, counted by another program
         out = f"{t.directory}/strace"
         before = cpu_ticks(agent), agent.status()["repairs"]
@@ -233,7 +232,149 @@ def test_a_war_costs_little_and_ends(measured):
         assert agent.stop() == 0
 
 
-def ipvs_of(director):
-    from topology import ipvs
+# ---------------------------------------------------------------- settings of all
 
-    return ipvs(director.host)
+
+def test_all_is_lowered_where_that_is_allowed():
+    with dr_topology() as t:
+        t.r1.sysctl("net.ipv4.conf.all.arp_ignore", 3)
+        t.r1.sysctl("net.ipv4.conf.all.arp_announce", 1)  # does no harm, and stays
+        before = snapshot(t.r1)
+        director = Director(t.di)
+        director.make("web", host=t.vip, port=80)
+        agent = Agent(t.r1, [director], {"web": {"method": "dr"}}, address=t.r1.v4, check_interval="200ms")
+        down = wait_state(agent, "down")
+        assert "sysctl -w net/ipv4/conf/all/arp_ignore=1, or manage_all: true" in down["reason"]
+        assert agent.stop() == 0
+        assert_as_before(t.r1, before)
+        agent.configure(manage_all=True)
+        agent.start()
+        wait_state(agent, "up")
+        assert (t.r1.sysctl("net.ipv4.conf.all.arp_ignore"), t.r1.sysctl("net.ipv4.conf.all.arp_announce")) == ("1", "1")
+        assert arp_answers(t.ro, "eth1", t.vip) == [t.di.mac()]
+        # somebody runs `sysctl --system`
+        t.r1.sysctl("net.ipv4.conf.all.arp_ignore", 3)
+        wait_for(lambda: t.r1.sysctl("net.ipv4.conf.all.arp_ignore") == "1", what="it is lowered again")
+        # it is known to be ours after a crash
+        agent.kill9()
+        agent.start()
+        wait_state(agent, "up")
+        assert agent.stop() == 0
+        assert_as_before(t.r1, before)
+
+
+def test_all_that_cannot_be_written_is_said():
+    """ProtectKernelTunables= of the unit: /proc/sys is read-only."""
+    with dr_topology() as t:
+        t.r1.sysctl("net.ipv4.conf.all.arp_ignore", 3)
+        director = Director(t.di)
+        director.make("web", host=t.vip, port=80)
+        agent = Agent(t.r1, [director], {"web": {"method": "dr"}}, address=t.r1.v4, manage_all=True, check_interval="200ms", start=False)
+        read_only = "mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys"
+        agent.process = t.r1.start("unshare", "-m", "sh", "-c", f"{read_only} && exec {agent.binary} -c {agent.file}")
+        down = wait_state(agent, "down")
+        assert "net/ipv4/conf/all/arp_ignore=1: Read-only file system" in down["reason"] and "ProtectKernelTunables" in down["reason"]
+        assert f"{t.vip}/32" not in t.r1.addresses("lo")
+        assert agent.status()["repairs"] == 0
+        assert agent.stop() == 0
+
+
+# ---------------------------------------------------------------- devices
+
+
+def test_a_renamed_device_gets_back_what_it_had():
+    with dr_topology() as t:
+        t.r1.ip("link add nic0 link eth0 type macvlan mode bridge", "link add nic1 link eth0 type macvlan mode bridge")
+        t.r1.sysctl("net/ipv4/conf/nic0/arp_announce", 1)
+        before = snapshot(t.r1)
+        director = Director(t.di)
+        director.make("web", host=t.vip, port=80)
+        agent = Agent(t.r1, [director], {"web": {"method": "dr"}}, address=t.r1.v4)
+        wait_state(agent, "up")
+        t.r1.ip("link set nic0 name lan0", "link set nic1 name nic0")  # another one has its name
+        wait_for(lambda: "device nic0 is called lan0 now" in agent.log() and "device nic1 is called nic0 now" in agent.log(), what="it is noticed")
+        assert [t.r1.sysctl(f"net/ipv4/conf/{name}/arp_ignore") for name in ("lan0", "nic0")] == ["1", "1"]
+        # and while nobody looks
+        agent.kill9()
+        t.r1.ip("link set lan0 name wan0")
+        agent.start()
+        wait_state(agent, "up")
+        assert agent.status()["repairs"] == 0
+        assert agent.stop() == 0
+        assert [t.r1.sysctl(f"net/ipv4/conf/wan0/{key}") for key in ("arp_ignore", "arp_announce")] == ["0", "1"]
+        t.r1.ip("link set nic0 name nic1", "link set wan0 name nic0")
+        assert_as_before(t.r1, before)
+
+
+def test_a_device_that_is_replaced_has_an_original_of_its_own():
+    with dr_topology() as t:
+        t.r1.ip("link add nic0 link eth0 type macvlan mode bridge")
+        director = Director(t.di)
+        director.make("web", host=t.vip, port=80)
+        agent = Agent(t.r1, [director], {"web": {"method": "dr"}}, address=t.r1.v4, check_interval="1h")
+        wait_state(agent, "up")
+        agent.kill9()
+        t.r1.ip("link del nic0", "link add nic0 link eth0 type macvlan mode bridge")
+        t.r1.sysctl("net/ipv4/conf/nic0/arp_announce", 1)
+        agent.start()
+        wait_for(lambda: t.r1.sysctl("net/ipv4/conf/nic0/arp_announce") == "2", what="device conf of the new one")
+        assert agent.stop() == 0
+        assert [t.r1.sysctl(f"net/ipv4/conf/nic0/{key}") for key in ("arp_ignore", "arp_announce")] == ["0", "1"]
+
+
+def wires(t):
+    """A device of every kind on r1, each with one of ro's at its other end: {name on r1: name on ro}."""
+    with t.ro.inside(), t.r1.inside():
+        pass  # both are there
+    t.r1.ip(*[f"link add veth{n} type veth peer name far{n} netns {t.ro.namespace.name}" for n in range(5)])
+    t.ro.ip(*[f"link set far{n} up" for n in range(5)], "link add farvlan link far1 type vlan id 7", "link set farvlan up")
+    t.r1.ip(
+        "link set veth0 up",
+        "link set veth1 up", "link add vlan0 link veth1 type vlan id 7", "link set vlan0 up",
+        "link add bond0 type bond mode active-backup", "link set veth2 master bond0", "link set veth2 up", "link set bond0 up",
+        "link add br0 type bridge forward_delay 0 stp_state 0", "link set veth3 master br0", "link set veth3 up", "link set br0 up",
+        "link set veth4 up", "link add macvlan0 link veth4 type macvlan mode bridge", "link set macvlan0 up",
+    )  # fmt: skip
+    return {"veth0": "far0", "vlan0": "farvlan", "bond0": "far2", "br0": "far3", "macvlan0": "far4"}
+
+
+def answers(t, ends, vip):
+    """By device of r1, whether anybody answers at its other end."""
+    return {name: bool(arp_answers(t.ro, far, vip)) for name, far in ends.items()}
+
+
+@pytest.mark.parametrize("when", ["before", "later"])
+def test_no_kind_of_device_answers_for_a_vip(when):
+    with dr_topology() as t:
+        director = Director(t.di)
+        director.make("web", host=t.vip, port=80)
+        director.make("six", host=t.vip6, port=80)  # set up, though the director refuses an IPv4 address for it
+        ends = wires(t) if when == "before" else None
+        agent = Agent(t.r1, [director], {"web": {"method": "dr"}, "six": {"method": "dr"}}, address=t.r1.v4, check_interval="1h")
+        wait_state(agent, "up")
+        wait_state(agent, "up", "six")
+        ends = ends or wires(t)
+        devices = [*ends, *(f"veth{n}" for n in range(1, 5))]
+
+        def quiet():
+            return all(t.r1.sysctl(f"net/ipv4/conf/{name}/{key}") == value for name in devices for key, value in (("arp_ignore", "1"), ("arp_announce", "2")))
+
+        wait_for(quiet, what="all are quiet")
+        nobody, everybody = dict.fromkeys(ends, False), dict.fromkeys(ends, True)
+        assert answers(t, ends, t.vip) == nobody
+        assert answers(t, ends, t.vip6) == nobody
+        # what is renamed or enslaved later
+        t.r1.ip("link set veth0 down", "link set veth0 name wire0", "link set wire0 up", "link set wire0 master br0")
+        wait_for(lambda: "device veth0 is called wire0 now" in agent.log(), what="it is noticed")
+        assert answers(t, ends, t.vip) == nobody and answers(t, ends, t.vip6) == nobody
+        t.r1.ip("link set wire0 nomaster")
+        assert answers(t, ends, t.vip) == nobody
+        # the control: each of them would
+        agent.kill9()
+        t.r1.ip("link set wire0 down", "link set wire0 name veth0", "link set veth0 up")
+        for name in ends:
+            t.r1.sysctl(f"net/ipv4/conf/{name}/arp_ignore", 0)
+            t.r1.ip(f"addr del {t.vip6}/128 dev lo", f"addr add {t.vip6}/128 dev {name} nodad")
+            assert answers(t, {name: ends[name]}, t.vip6) == {name: True}
+            t.r1.ip(f"addr del {t.vip6}/128 dev {name}", f"addr add {t.vip6}/128 dev lo nodad")
+        assert answers(t, ends, t.vip) == everybody
