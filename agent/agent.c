@@ -14,6 +14,7 @@
 #include "agent/remember.h"
 #include "agent/services.h"
 #include "agent/status.h"
+#include "shared/footprint.h"
 #include "shared/log.h"
 #include "shared/options.h"
 #include "shared/util.h"
@@ -25,6 +26,8 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
+
+#define REST_AFTER_MS 10000 // without a change of the host: memory is given back
 
 // RUNNING -(signal)-> DRAINING -(no connections, or time over, or second signal)-> LEAVING -(all said)-> stopped
 enum phase { PHASE_RUNNING, PHASE_DRAINING, PHASE_LEAVING };
@@ -47,7 +50,8 @@ struct agent {
 	struct services services;
 	enum phase phase;
 	struct drain drain;
-	uv_timer_t drain_timer;
+	size_t operations; // of the host, when it was last looked at
+	uv_timer_t drain_timer, rest_timer;
 	uv_signal_t terminate, interrupt;
 	size_t gone; // clients that have left
 	bool host_is_open;
@@ -140,6 +144,12 @@ static void want_local(struct agent *a)
 		log_error("out of memory: the programs here are not checked");
 }
 
+static void on_rest(uv_timer_t *timer)
+{
+	(void)timer;
+	footprint_shrink();
+}
+
 static void look(void *ctx)
 {
 	struct agent *a = ctx;
@@ -157,6 +167,9 @@ static void look(void *ctx)
 	monitor_watch_main(a->monitor, a->host.follows_main);
 	monitor_wake_in(a->monitor, a->host.look_again_ms);
 	a->host_failed = rc;
+	if (a->operations != a->host.operations)
+		uv_timer_start(&a->rest_timer, on_rest, REST_AFTER_MS, 0);
+	a->operations = a->host.operations;
 	if (rc)
 		log_error("cannot set up the host: %s; tried again at the next event or check", err.text);
 	want_local(a);
@@ -335,8 +348,8 @@ static void close_all(struct agent *a)
 	control_free(a->control);
 	if (a->host_is_open)
 		host_close(&a->host);
-	uv_handle_t *const own[] = { (uv_handle_t *)&a->drain_timer, (uv_handle_t *)&a->terminate,
-		(uv_handle_t *)&a->interrupt };
+	uv_handle_t *const own[] = { (uv_handle_t *)&a->drain_timer, (uv_handle_t *)&a->rest_timer,
+		(uv_handle_t *)&a->terminate, (uv_handle_t *)&a->interrupt };
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
 		uv_close(own[i], NULL);
 	uv_run(&a->loop, UV_RUN_DEFAULT); // until every handle is closed
@@ -349,6 +362,7 @@ static void init_handles(struct agent *a)
 {
 	uv_loop_init(&a->loop);
 	uv_timer_init(&a->loop, &a->drain_timer);
+	uv_timer_init(&a->loop, &a->rest_timer);
 	uv_signal_init(&a->loop, &a->terminate);
 	uv_signal_init(&a->loop, &a->interrupt);
 	a->drain_timer.data = a->terminate.data = a->interrupt.data = a;
@@ -406,6 +420,7 @@ int agent_run(const struct config *config)
 		log_info("brass-agent %s: node %s, %zu backends, %zu directors", BRASS_VERSION, config->node,
 			config->backends.count, config->directors.count);
 		remember_load(config->run_dir, &a.address, a.clients, a.client_count);
+		uv_timer_start(&a.rest_timer, on_rest, REST_AFTER_MS, 0);
 		look(&a);
 		for (size_t c = 0; c < a.client_count; c++)
 			client_start(&a.clients[c]);

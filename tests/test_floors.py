@@ -18,7 +18,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 # folder -> floors, lowest first; a name stands for NAME.c and NAME.h, a trailing * for every name that begins so
 FLOORS = {
     "shared": [
-        ["err", "log", "clock", "inet", "diff", "field", "out", "slices", "util"],
+        ["err", "log", "clock", "inet", "diff", "field", "out", "slices", "util", "footprint"],
         ["confile", "confile_*", "options", "http_client", "tunnel"],
         ["netsock", "iflink", "ifaddr", "route", "route_*", "fou"],
         ["check", "check_*", "protocol"],

@@ -9,7 +9,7 @@ import pytest
 from daemons import Agent, Director
 from net import wait_for
 from test_agent import assert_as_before, service, snapshot, wait_state, wait_weights
-from topology import arp_answers, dr_topology, ipvs, routed_topology
+from topology import arp_answers, dr_topology, ipvs, load, routed_topology, serve
 
 NOBODY = "somebody (the kernel does not say who)"
 
@@ -378,3 +378,28 @@ def test_no_kind_of_device_answers_for_a_vip(when):
             assert answers(t, {name: ends[name]}, t.vip6) == {name: True}
             t.r1.ip(f"addr del {t.vip6}/128 dev {name}", f"addr add {t.vip6}/128 dev lo nodad")
         assert answers(t, ends, t.vip) == everybody
+
+
+# ---------------------------------------------------------------- at rest
+
+
+def test_at_rest_it_is_small(measured):
+    """What starting has touched is given back after 10 s without a change, and everything goes on."""
+    with dr_topology() as t:
+        director = Director(t.di)
+        director.make("web", host=t.vip, port=80)
+        serve(t.r1)
+        agent = Agent(t.r1, [director], {"web": {"method": "dr", "check": "listen"}}, address=t.r1.v4)
+        wait_state(agent, "up")
+
+        def resident():
+            with open(f"/proc/{agent.process.popen.pid}/status") as f:
+                return next(int(line.split()[1]) for line in f if line.startswith("VmRSS:"))
+
+        begin = resident()
+        wait_for(lambda: resident() < 6144, 20, "less than 6 MiB are resident")
+        measured(f"resident: {begin} KiB after the start, {resident()} KiB at rest")
+        t.r1.ip(f"addr del {t.vip}/32 dev lo")
+        wait_for(lambda: f"{t.vip}/32" in t.r1.addresses("lo"), what="the VIP is back")
+        assert load(t.cl, t.vip, 80)["ok"] == 1
+        assert agent.stop() == 0
