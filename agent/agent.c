@@ -15,6 +15,7 @@
 #include "agent/remember.h"
 #include "agent/services.h"
 #include "agent/status.h"
+#include "shared/footprint.h"
 #include "shared/log.h"
 #include "shared/options.h"
 #include "shared/util.h"
@@ -24,6 +25,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+
+#define REST_AFTER_MS 10000 // without a change of the host: memory is given back
 
 // RUNNING -(signal)-> DRAINING -(no connections, or time over, or second signal)-> LEAVING -(all said)-> stopped
 enum phase { PHASE_RUNNING, PHASE_DRAINING, PHASE_LEAVING };
@@ -48,7 +51,8 @@ struct agent {
 	enum phase phase;
 	struct operator operator;
 	struct drain drain; // of the stop
-	uv_timer_t drain_timer;
+	size_t operations;  // of the host, when it was last looked at
+	uv_timer_t drain_timer, rest_timer;
 	uv_signal_t terminate, interrupt;
 	size_t gone; // clients that have left
 	bool host_is_open, operator_is_open;
@@ -161,6 +165,12 @@ static void find_address(struct agent *a)
 		log_info("address %s: it routes to the default gateway", inet_addr_format(&a->address, text));
 }
 
+static void on_rest(uv_timer_t *timer)
+{
+	(void)timer;
+	footprint_shrink();
+}
+
 static void look(void *ctx)
 {
 	struct agent *a = ctx;
@@ -178,7 +188,11 @@ static void look(void *ctx)
 	a->host.keeps_all = !anything_is_known(a);
 	int rc = host_reconcile(&a->host, &s->spec, &err);
 	monitor_watch_main(a->monitor, a->host.follows_main);
+	monitor_wake_in(a->monitor, a->host.look_again_ms);
 	a->host_failed = rc;
+	if (a->operations != a->host.operations)
+		uv_timer_start(&a->rest_timer, on_rest, REST_AFTER_MS, 0);
+	a->operations = a->host.operations;
 	if (rc)
 		log_error("cannot set up the host: %s; tried again at the next event or check", err.text);
 	want_local(a);
@@ -401,7 +415,7 @@ static int open_all(struct agent *a, struct err *err)
 	if (!rc)
 		rc = control_new(&a->loop, config->run_dir, control_words, a, &a->control, err);
 	if (!rc)
-		rc = monitor_new(&a->loop, config->check_interval_ms, look, a, &a->monitor, err);
+		rc = monitor_new(&a->loop, config->check_interval_ms, &a->host.evidence, look, a, &a->monitor, err);
 	if (!rc && config->directors.count)
 		rc = http_client_new(&a->loop, &a->http, err);
 	if (!rc)
@@ -433,8 +447,8 @@ static void close_all(struct agent *a)
 		operator_close(&a->operator);
 	if (a->host_is_open)
 		host_close(&a->host);
-	uv_handle_t *const own[] = { (uv_handle_t *)&a->drain_timer, (uv_handle_t *)&a->terminate,
-		(uv_handle_t *)&a->interrupt };
+	uv_handle_t *const own[] = { (uv_handle_t *)&a->drain_timer, (uv_handle_t *)&a->rest_timer,
+		(uv_handle_t *)&a->terminate, (uv_handle_t *)&a->interrupt };
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
 		uv_close(own[i], NULL);
 	uv_run(&a->loop, UV_RUN_DEFAULT); // until every handle is closed
@@ -447,6 +461,7 @@ static void init_handles(struct agent *a)
 {
 	uv_loop_init(&a->loop);
 	uv_timer_init(&a->loop, &a->drain_timer);
+	uv_timer_init(&a->loop, &a->rest_timer);
 	uv_signal_init(&a->loop, &a->terminate);
 	uv_signal_init(&a->loop, &a->interrupt);
 	a->drain_timer.data = a->terminate.data = a->interrupt.data = a;
@@ -489,6 +504,7 @@ int agent_run(const struct config *config)
 		log_info("brass-agent %s: node %s, %zu backends, %zu directors, %zu static", BRASS_VERSION,
 			config->node, config->backends.count, config->directors.count, config->statics.count);
 		remember_load(config->run_dir, &a.address, a.clients, a.client_count);
+		uv_timer_start(&a.rest_timer, on_rest, REST_AFTER_MS, 0);
 		look(&a);
 		for (size_t c = 0; c < a.client_count; c++)
 			client_start(&a.clients[c]);

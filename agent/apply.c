@@ -4,6 +4,7 @@
 #include "shared/util.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
@@ -93,8 +94,25 @@ static int change_mirror(const struct applying *a, const struct resource *r, boo
 	return rc;
 }
 
+// Not a device, so not for netlink (iflink.h).
+static int set_all(const struct resource *r, int32_t value, struct err *err)
+{
+	const char *name = resource_conf_name(r->conf);
+	char path[80], text[16];
+
+	snprintf(path, sizeof(path), "/proc/sys/net/ipv4/conf/all/%s", name);
+	const int len = snprintf(text, sizeof(text), "%d\n", value);
+	_cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd >= 0 && write(fd, text, (size_t)len) == len)
+		return 0;
+	return err_set(err, -errno, NULL, "%s%s", strerror(errno),
+		errno == EROFS || errno == EACCES ? " (the unit's ProtectKernelTunables=)" : "");
+}
+
 static int set_conf(const struct applying *a, const struct resource *r, int32_t value, struct err *err)
 {
+	if (resource_is_all(r))
+		return set_all(r, value, err);
 	int index = device_index(a, r, err);
 
 	return index < 0 ? index : iflink_set_conf(a->ns, index, r->conf, value, err);
@@ -105,7 +123,7 @@ static int restore_conf(const struct applying *a, const struct resource *r, stru
 {
 	const struct iflink *link = iflink_find(a->seen->links, a->seen->link_count, r->dev);
 
-	if (!link || link->conf[r->conf] != r->value)
+	if (resource_is_all(r) ? a->seen->all[r->conf] != r->value : !link || link->conf[r->conf] != r->value)
 		return 0;
 	return set_conf(a, r, r->original, err);
 }

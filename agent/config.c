@@ -87,6 +87,10 @@ static int parse_check(const json_t *json, void *member, struct err *err)
 			word ? word : field_json_kind(json));
 	int rc = field_parse(&check_fields, json, &check->spec, err);
 
+	if (!rc)
+		rc = check_complete(&check->spec, err);
+	if (!rc)
+		rc = check_find_user(&check->spec.args, err);
 	check->kind = check->spec.kind == CHECK_NONE ? LOCAL_NONE : LOCAL_CHECK;
 	return rc;
 }
@@ -180,7 +184,7 @@ static const struct field backend_rows[] = {
 		.help = "dr: a dummy device of the agent's for the VIP; default: lo" },
 	{ "check", FIELD_CUSTOM, BACKEND(check), .parse = parse_check, .print = print_check, .def = "\"listen\"",
 		.help = "who says that the program serves: listen (a socket is there), none, or a check from here "
-			"(type tcp or http, interval, timeout, args)" },
+			"(type tcp, http or exec, interval, timeout, args)" },
 	{ "weight", FIELD_CUSTOM, BACKEND(weight), .parse = parse_weight, .print = print_weight, .def = "100",
 		.help = "share of new connections, 0 to 65535; or {base: 100, min: 20, from: pressure}: less of it "
 			"while "
@@ -352,6 +356,8 @@ static const struct field rows[] = {
 		.help = "tunnels: priority of the rules that lead to it" },
 	{ "devices", FIELD_CUSTOM, ROW(devices), .parse = parse_devices, .print = print_devices, .def = "[]",
 		.help = "devices that must not answer ARP for VIPs; default: all" },
+	{ "manage_all", FIELD_BOOL, ROW(manage_all), .def = "false",
+		.help = "lower net/ipv4/conf/all/arp_ignore and arp_announce where they overrule what a device needs" },
 	{ "check_interval", FIELD_DURATION, ROW(check_interval_ms), .min = 100, .max = 86400000, .def = "\"5s\"",
 		.help = "time between two looks at what sends no event (sysctls)" },
 	{ "run_dir", FIELD_STRING, ROW(run_dir), .def = "\"/run/brass\"",

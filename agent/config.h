@@ -59,6 +59,7 @@ struct config {
 	char run_dir[256];
 	uint32_t nat_table, nat_priority, mss_table, mss_priority;
 	struct spec_devices devices;
+	bool manage_all;
 	struct config_backends {
 		struct config_backend *items; // sorted by service
 		size_t count;

@@ -69,8 +69,14 @@ static bool is_managed(const struct spec *spec, const char *name)
 // ARP"). IPv6 needs nothing: neighbour discovery answers only for addresses of the receiving device.
 static int add_no_arp(const struct spec *spec, const struct iflink *links, size_t count, struct resource_list *list)
 {
+	const struct resource all_ignore = conf_of(RESOURCE_DEV_ALL, IPV4_DEVCONF_ARP_IGNORE, 1);
+	const struct resource all_announce = conf_of(RESOURCE_DEV_ALL, IPV4_DEVCONF_ARP_ANNOUNCE, 2);
 	int rc = 0;
 
+	if (spec->manage_all)
+		rc = resource_list_add(list, &all_ignore);
+	if (spec->manage_all && !rc)
+		rc = resource_list_add(list, &all_announce);
 	for (size_t i = 0; i < count && !rc; i++) {
 		if (!iflink_does_arp(&links[i]) || !is_managed(spec, links[i].name))
 			continue;

@@ -55,6 +55,7 @@ void host_close(struct host *host)
 {
 	plan_clear(&host->left);
 	observed_clear(&host->seen);
+	repairs_clear(&host->repairs);
 	journal_close(&host->journal);
 	netsock_free(host->sock);
 	host->sock = NULL;
@@ -110,6 +111,38 @@ static int look_at_mirrors(struct host *host, struct spec *spec, struct resource
 	return 0;
 }
 
+// A device keeps its number when it is renamed, and what was changed on it, with what it had before, stays with the
+// device. What belongs to one that is gone is forgotten; another one may have its name by now.
+static int follow_devices(struct host *host, struct err *err)
+{
+	const struct observed *seen = &host->seen;
+	struct resource_list list = { 0 };
+	bool changed = false;
+	int rc = 0;
+
+	for (size_t i = 0; i < host->journal.list.count && !rc; i++) {
+		struct resource r = host->journal.list.items[i];
+		const struct iflink *link = r.ifindex ? iflink_find(seen->links, seen->link_count, r.dev) : NULL;
+
+		if (r.ifindex && (!link || link->index != r.ifindex)) {
+			link = iflink_find_index(seen->links, seen->link_count, r.ifindex);
+			changed = true;
+			if (!link)
+				continue;
+			log_info("device %s is called %s now", r.dev, link->name);
+			memcpy(r.dev, link->name, sizeof(r.dev));
+		}
+		rc = resource_list_add(&list, &r);
+	}
+	if (rc || !changed) {
+		resource_list_clear(&list);
+		return rc;
+	}
+	resource_list_clear(&host->journal.list);
+	host->journal.list = list;
+	return journal_save(&host->journal, err);
+}
+
 static int make_plan(struct host *host, struct spec *spec, struct plan *ret_plan, struct err *err)
 {
 	struct resource_list want = { 0 };
@@ -117,6 +150,8 @@ static int make_plan(struct host *host, struct spec *spec, struct plan *ret_plan
 
 	observed_clear(&host->seen);
 	int rc = observe(host->sock, &more, &host->seen, err);
+	if (!rc)
+		rc = follow_devices(host, err);
 	if (rc)
 		return rc;
 	spec->mtu = observe_mtu(&host->seen, &spec->address);
@@ -175,7 +210,34 @@ static int note_results(struct host *host, const struct plan *plan, struct err *
 	return noted ? journal_save(&host->journal, err) : 0;
 }
 
-static void tell(struct host *host, const struct plan *plan)
+// A copy of the main table follows it, which is no repair, unless somebody was seen to change the copy.
+static void name_repairs(struct host *host, struct plan *plan)
+{
+	for (size_t i = 0; i < plan->count; i++) {
+		struct plan_op *op = &plan->ops[i];
+
+		if (op->verb == PLAN_ADD && op->resource.kind == RESOURCE_MIRROR &&
+			resource_list_find(&host->journal.list, &op->resource) >= 0 &&
+			evidence_find(&host->evidence, &op->resource))
+			op->verb = PLAN_REPAIR;
+	}
+}
+
+// What somebody undoes again and again waits.
+static void brake(struct host *host, struct plan *plan, msec_t now_ms)
+{
+	for (size_t i = 0; i < plan->count; i++) {
+		const struct plan_op *op = &plan->ops[i];
+		char why[sizeof(op->why)];
+
+		if (op->verb != PLAN_REPAIR || repairs_may(&host->repairs, &op->resource, now_ms))
+			continue;
+		repairs_describe(&host->repairs, &op->resource, why, sizeof(why));
+		plan_hold(plan, i, why);
+	}
+}
+
+static void tell(struct host *host, const struct plan *plan, msec_t now_ms)
 {
 	for (size_t i = 0; i < plan->count; i++) {
 		const struct plan_op *op = &plan->ops[i];
@@ -184,21 +246,28 @@ static void tell(struct host *host, const struct plan *plan)
 		if (op->verb == PLAN_CONFLICT || op->error)
 			continue;
 		host->operations++;
-		host->repairs += op->verb == PLAN_REPAIR;
-		log_write(op->verb == PLAN_REPAIR ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "%s%s",
-			op->verb == PLAN_REPAIR ? "put back what was gone or changed: " : "",
-			resource_command(&op->resource, op->verb != PLAN_REMOVE, command));
+		if (op->verb == PLAN_REPAIR)
+			repairs_note(
+				&host->repairs, &op->resource, evidence_find(&host->evidence, &op->resource), now_ms);
+		else
+			log_info("%s", resource_command(&op->resource, op->verb == PLAN_ADD, command));
+		evidence_forget(&host->evidence, &op->resource);
 	}
 }
 
 int host_reconcile(struct host *host, struct spec *spec, struct err *err)
 {
+	const msec_t now_ms = clock_now_ms();
 	int rc = 0;
 
 	for (int round = 0; round < ROUNDS_MAX; round++) {
 		struct plan plan = { 0 };
 
 		rc = make_plan(host, spec, &plan, err);
+		if (!rc) {
+			name_repairs(host, &plan);
+			brake(host, &plan, now_ms);
+		}
 		bool changes = !rc && plan_changes(&plan);
 
 		if (changes)
@@ -206,7 +275,7 @@ int host_reconcile(struct host *host, struct spec *spec, struct err *err)
 		size_t failed = 0;
 		if (!rc && changes) {
 			failed = apply_plan(host->sock, &plan, &host->seen);
-			tell(host, &plan);
+			tell(host, &plan, now_ms);
 			rc = note_results(host, &plan, err);
 		}
 		plan_clear(&host->left);
@@ -215,6 +284,7 @@ int host_reconcile(struct host *host, struct spec *spec, struct err *err)
 		if (rc || !changes || failed == plan_changes(&plan))
 			break;
 	}
+	host->look_again_ms = repairs_settle(&host->repairs, now_ms);
 	return rc;
 }
 
@@ -265,7 +335,8 @@ void host_problem(
 		snprintf(buf, size, "no gateway for the replies: name the director's address as \"gateway\"");
 	else if (forward_is_tunnel(service->method) && !*desired_device(spec, service))
 		snprintf(buf, size, "no tunnel fits this pair of address families");
-	else if (host->left.count && desired_of_service(spec, service, host->seen.links, host->seen.link_count, &want))
+	else if ((host->left.count || host->repairs.count) &&
+		desired_of_service(spec, service, host->seen.links, host->seen.link_count, &want))
 		snprintf(buf, size, "out of memory");
 	for (size_t i = 0; i < host->left.count && !*buf; i++) {
 		const struct plan_op *op = &host->left.ops[i];
@@ -278,5 +349,7 @@ void host_problem(
 		else // done in the last round that was allowed, and not read back
 			snprintf(buf, size, "did not last: %.200s", resource_command(&op->resource, true, command));
 	}
+	for (size_t i = 0; i < want.count && !*buf; i++)
+		repairs_problem(&host->repairs, &want.items[i], clock_now_ms(), buf, size);
 	resource_list_clear(&want);
 }

@@ -5,16 +5,19 @@
 
 #include "agent/journal.h"
 #include "agent/plan.h"
+#include "agent/repairs.h"
 #include "agent/spec.h"
 #include "shared/netsock.h"
 
 struct host {
 	struct netsock *sock;
 	struct journal journal;
-	struct observed seen; // in the last round
-	struct plan left;     // after the last round: what could not be done
-	size_t repairs;       // things of ours that were gone or changed, and were put back
-	size_t operations;    // done since the start
+	struct observed seen;     // in the last round
+	struct plan left;         // after the last round: what could not be done
+	size_t operations;        // done since the start
+	struct evidence evidence; // from the monitor
+	struct repairs repairs;
+	msec_t look_again_ms; // in so many milliseconds; -1: at the next event or check
 	bool follows_main;    // the main routing table matters
 	bool said_too_many;
 	bool keeps_all; // set by the owner: not all that is wanted is known, so what was set up stays, and is kept so

@@ -31,6 +31,7 @@ struct local {
 	void (*changed)(void *ctx);
 	void *ctx;
 	uv_timer_t timer; // of the sockets
+	struct netsock *diag;
 	struct watch *watches;
 };
 
@@ -94,7 +95,7 @@ static bool look_at_sockets(struct local *local)
 	for (const struct watch *w = local->watches; found && w; w = w->next)
 		if (listens(w))
 			found[i++] = (struct sockets_listener) { .at = w->item.at, .protocol = w->item.protocol };
-	if (!found || (count && sockets_find_listeners(found, count, &err))) {
+	if (!found || (count && sockets_find_listeners_on(local->diag, found, count, &err))) {
 		log_error("cannot see who listens here: %s", found ? err.text : "out of memory");
 		return false;
 	}
@@ -130,12 +131,17 @@ static void on_interval(uv_timer_t *timer)
 
 	if (watch->check)
 		return; // the last one still runs
-	int rc = check_start(
-		&watch->local->env, &watch->item.check->spec, &watch->item.at, on_result, watch, &watch->check);
-	if (rc) {
-		char reason[120];
+	struct check_env env = watch->local->env;
 
-		snprintf(reason, sizeof(reason), "cannot start the check: %s", strerror(-rc));
+	env.service = watch->item.service;
+	env.protocol = watch->item.protocol;
+	int rc = check_start(&env, &watch->item.check->spec, &watch->item.at, on_result, watch, &watch->check);
+	if (rc) {
+		const char *command = watch->item.check->spec.args.command;
+		char reason[CHECK_COMMAND_MAX + 120];
+
+		snprintf(reason, sizeof(reason), "cannot %s %s: %s", *command ? "run" : "start",
+			*command ? command : "the check", strerror(-rc));
 		on_result(watch, CHECK_BROKEN, reason);
 	}
 }
@@ -231,7 +237,12 @@ int local_new(uv_loop_t *loop, struct http_client *http, void (*changed)(void *c
 
 	if (!local)
 		return err_set(err, -ENOMEM, NULL, "out of memory");
-	*local = (struct local) { .env = { loop, http }, .changed = changed, .ctx = ctx };
+	*local = (struct local) { .env = { .loop = loop, .http = http }, .changed = changed, .ctx = ctx };
+	int rc = netsock_open(NETLINK_SOCK_DIAG, &local->diag, err);
+	if (rc) {
+		free(local);
+		return rc;
+	}
 	uv_timer_init(loop, &local->timer);
 	local->timer.data = local;
 	*ret = local;
@@ -246,5 +257,6 @@ void local_free(struct local *local)
 		return;
 	LL_FOREACH_SAFE(local->watches, watch, next)
 	drop(local, watch);
+	netsock_free(local->diag);
 	uv_close((uv_handle_t *)&local->timer, on_closed);
 }

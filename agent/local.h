@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Do this host's own programs serve? A listening socket on the service's address, or a check of it from here. Floor 4.
 //
-// Sockets are looked at once a second, since the kernel tells of no new listener; nothing is opened. A check is one of
+// Sockets are looked at once a second: the kernel tells of no new listener, and of closed ones only with a message for
+// every connection that ends on this host (sock_diag(7), SKNLGRP_INET_TCP_DESTROY). A check is one of
 // shared/check.h, run at its own interval against the address as clients know it (the VIP; nat: the RIP).
 #ifndef BRASS_AGENT_LOCAL_H
 #define BRASS_AGENT_LOCAL_H
@@ -36,6 +37,7 @@ struct local_item {
 	struct inet_endpoint at;
 	int protocol;                    // IPPROTO_TCP, _UDP; of others sockets are not looked for
 	const struct local_check *check; // outlives local
+	const char *service;             // whose check it is; outlives local
 };
 
 // What matters from now on; what was known of the same item stays. Looks at the sockets at once. 0 or -ENOMEM: then

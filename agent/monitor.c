@@ -15,7 +15,8 @@ struct monitor {
 	uv_loop_t *loop;
 	struct netsock *events;
 	uv_poll_t poll;
-	uv_timer_t soon, periodic;
+	uv_timer_t soon, later, periodic;
+	struct evidence *evidence;
 	int open_handles;
 	msec_t last_ms; // when look was last called
 	bool watches_main;
@@ -23,17 +24,7 @@ struct monitor {
 	void *ctx;
 };
 
-static void look(struct monitor *monitor)
-{
-	uv_timer_stop(&monitor->soon);
-	monitor->last_ms = clock_now_ms();
-	monitor->look(monitor->ctx);
-}
-
-static void on_soon(uv_timer_t *timer)
-{
-	look(timer->data);
-}
+static void on_soon(uv_timer_t *timer);
 
 void monitor_wake(struct monitor *monitor)
 {
@@ -56,9 +47,21 @@ static bool is_ours(const struct monitor *monitor, const struct rtmsg *route)
 static void on_event(struct nlmsghdr *hdr, void *ctx)
 {
 	bool is_route = hdr->nlmsg_type == RTM_NEWROUTE || hdr->nlmsg_type == RTM_DELROUTE;
+	struct monitor *monitor = ctx;
 
-	if (!is_route || is_ours(ctx, nlmsg_data(hdr)))
-		monitor_wake(ctx);
+	if (is_route && !is_ours(monitor, nlmsg_data(hdr)))
+		return;
+	evidence_note(monitor->evidence, hdr);
+	monitor_wake(monitor);
+}
+
+void monitor_wake_in(struct monitor *monitor, msec_t ms)
+{
+	uv_update_time(monitor->loop);
+	if (ms < 0)
+		uv_timer_stop(&monitor->later);
+	else
+		uv_timer_start(&monitor->later, on_soon, (uint64_t)ms, 0);
 }
 
 void monitor_watch_main(struct monitor *monitor, bool matters)
@@ -66,15 +69,29 @@ void monitor_watch_main(struct monitor *monitor, bool matters)
 	monitor->watches_main = matters;
 }
 
-static void on_events(uv_poll_t *poll, int status, int events)
+// What has happened is noted first: a look for another reason would repair it, and nobody would know who it was.
+static void receive(struct monitor *monitor)
 {
-	struct monitor *monitor = poll->data;
-
-	(void)status, (void)events;
 	if (netsock_receive(monitor->events, on_event, monitor) == -ENOBUFS) {
 		log_debug("events were lost: looking at everything");
 		monitor_wake(monitor);
 	}
+}
+
+static void on_soon(uv_timer_t *timer)
+{
+	struct monitor *monitor = timer->data;
+
+	receive(monitor);
+	uv_timer_stop(&monitor->soon);
+	monitor->last_ms = clock_now_ms();
+	monitor->look(monitor->ctx);
+}
+
+static void on_events(uv_poll_t *poll, int status, int events)
+{
+	(void)status, (void)events;
+	receive(poll->data);
 }
 
 static void on_closed(uv_handle_t *handle)
@@ -87,8 +104,8 @@ static void on_closed(uv_handle_t *handle)
 	free(monitor);
 }
 
-int monitor_new(uv_loop_t *loop, msec_t interval_ms, void (*look_fn)(void *ctx), void *ctx, struct monitor **ret,
-	struct err *err)
+int monitor_new(uv_loop_t *loop, msec_t interval_ms, struct evidence *evidence, void (*look_fn)(void *ctx), void *ctx,
+	struct monitor **ret, struct err *err)
 {
 	static const int groups[] = { RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_RULE,
 		RTNLGRP_IPV6_RULE, RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, 0 };
@@ -102,14 +119,16 @@ int monitor_new(uv_loop_t *loop, msec_t interval_ms, void (*look_fn)(void *ctx),
 		return rc;
 	}
 	monitor->loop = loop;
+	monitor->evidence = evidence;
 	monitor->look = look_fn;
 	monitor->ctx = ctx;
 	monitor->last_ms = clock_now_ms() - PAUSE_MS;
 	uv_poll_init(loop, &monitor->poll, netsock_fd(monitor->events));
 	uv_timer_init(loop, &monitor->soon);
+	uv_timer_init(loop, &monitor->later);
 	uv_timer_init(loop, &monitor->periodic);
-	monitor->open_handles = 3;
-	monitor->poll.data = monitor->soon.data = monitor->periodic.data = monitor;
+	monitor->open_handles = 4;
+	monitor->poll.data = monitor->soon.data = monitor->later.data = monitor->periodic.data = monitor;
 	uv_poll_start(&monitor->poll, UV_READABLE, on_events);
 	uv_timer_start(&monitor->periodic, on_soon, (uint64_t)interval_ms, (uint64_t)interval_ms);
 	*ret = monitor;
@@ -123,5 +142,6 @@ void monitor_free(struct monitor *monitor)
 	uv_poll_stop(&monitor->poll);
 	uv_close((uv_handle_t *)&monitor->poll, on_closed);
 	uv_close((uv_handle_t *)&monitor->soon, on_closed);
+	uv_close((uv_handle_t *)&monitor->later, on_closed);
 	uv_close((uv_handle_t *)&monitor->periodic, on_closed);
 }

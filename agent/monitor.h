@@ -5,6 +5,7 @@
 #ifndef BRASS_AGENT_MONITOR_H
 #define BRASS_AGENT_MONITOR_H
 
+#include "agent/evidence.h"
 #include "shared/clock.h"
 #include "shared/err.h"
 
@@ -13,11 +14,13 @@
 
 struct monitor;
 
-// look is called from the loop when it is time to look at the host again.
-int monitor_new(
-	uv_loop_t *loop, msec_t interval_ms, void (*look)(void *ctx), void *ctx, struct monitor **ret, struct err *err);
+// look is called from the loop when it is time to look at the host again. Events are noted in evidence first.
+int monitor_new(uv_loop_t *loop, msec_t interval_ms, struct evidence *evidence, void (*look)(void *ctx), void *ctx,
+	struct monitor **ret, struct err *err);
 // Something else than the kernel changed what is wanted.
 void monitor_wake(struct monitor *monitor);
+// Look again in so many milliseconds, whatever comes before; -1: not on this account.
+void monitor_wake_in(struct monitor *monitor, msec_t ms);
 // Does a change of the main routing table matter? At first it does not.
 void monitor_watch_main(struct monitor *monitor, bool matters);
 void monitor_free(struct monitor *monitor);

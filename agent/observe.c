@@ -108,10 +108,9 @@ bool observe_conf_is_right(const struct observed *o, int conf, int32_t own, int3
 
 static const char *device_name(const struct observed *o, int ifindex)
 {
-	for (size_t i = 0; i < o->link_count; i++)
-		if (o->links[i].index == ifindex)
-			return o->links[i].name;
-	return "?";
+	const struct iflink *link = iflink_find_index(o->links, o->link_count, ifindex);
+
+	return link ? link->name : "?";
 }
 
 // First address entry of this address in the sorted list, NULL when there is none.
@@ -149,11 +148,9 @@ const char *observe_misplaced(const struct observed *o, const struct inet_addr *
 uint32_t observe_mtu(const struct observed *o, const struct inet_addr *addr)
 {
 	const struct ifaddress *entry = first_entry(o, addr);
+	const struct iflink *link = entry ? iflink_find_index(o->links, o->link_count, entry->ifindex) : NULL;
 
-	for (size_t i = 0; entry && i < o->link_count; i++)
-		if (o->links[i].index == entry->ifindex)
-			return o->links[i].mtu;
-	return 0;
+	return link ? link->mtu : 0;
 }
 
 // A port of that number takes packets already, whoever made it; another end, or bare foo-over-udp, will not do.
@@ -197,16 +194,31 @@ static enum presence find_device(const struct observed *o, const struct resource
 	return PRESENCE_OTHER;
 }
 
+// Of "all" no more is asked than that it leaves devices their own value.
+static enum presence find_all(const struct observed *o, const struct resource *want, struct resource *ret_found)
+{
+	const int32_t value = o->all[want->conf];
+
+	if (value <= want->value || conf_is_right(want->conf, value, want->value))
+		return PRESENCE_THERE;
+	*ret_found = *want;
+	ret_found->value = value;
+	return PRESENCE_OTHER;
+}
+
 static enum presence find_conf(const struct observed *o, const struct resource *want, struct resource *ret_found)
 {
 	const struct iflink *link = iflink_find(o->links, o->link_count, want->dev);
 
+	if (resource_is_all(want))
+		return find_all(o, want, ret_found);
 	if (!link || !link->has_conf)
 		return PRESENCE_MISSING;
 	if (observe_conf_is_right(o, want->conf, link->conf[want->conf], want->value))
 		return PRESENCE_THERE;
 	*ret_found = *want;
 	ret_found->value = link->conf[want->conf];
+	ret_found->ifindex = link->index;
 	return PRESENCE_OTHER;
 }
 

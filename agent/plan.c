@@ -61,7 +61,8 @@ static int conflict(struct making *m, const struct resource *want, enum presence
 		break;
 	case RESOURCE_CONF:
 		snprintf(op->why, sizeof(op->why),
-			"net/ipv4/conf/all/%s is %d and overrules what %s needs: sysctl -w net/ipv4/conf/all/%s=%d",
+			"net/ipv4/conf/all/%s is %d and overrules what %s needs: sysctl -w net/ipv4/conf/all/%s=%d, or "
+			"manage_all: true",
 			resource_conf_name(want->conf), observed->all[want->conf], want->dev,
 			resource_conf_name(want->conf), want->value);
 		break;
@@ -79,7 +80,17 @@ static int conflict(struct making *m, const struct resource *want, enum presence
 // A setting on the device itself cannot win when "all" is larger than what is wanted.
 static bool all_overrules(const struct observed *observed, const struct resource *want)
 {
-	return want->kind == RESOURCE_CONF && observed->all[want->conf] > want->value;
+	return want->kind == RESOURCE_CONF && !resource_is_all(want) && observed->all[want->conf] > want->value;
+}
+
+// Is it about to be lowered? It comes before every device.
+static bool lowers_all(const struct plan *plan, const struct resource *want)
+{
+	for (size_t i = 0; i < plan->count; i++)
+		if (plan->ops[i].verb != PLAN_REMOVE && resource_is_all(&plan->ops[i].resource) &&
+			plan->ops[i].resource.conf == want->conf)
+			return true;
+	return false;
 }
 
 // It would stand on a device, or lead to a table, that turned out to be someone else's.
@@ -136,8 +147,12 @@ static int want_one(struct making *m, const struct resource *want, const struct 
 		return 0;
 	if (presence == PRESENCE_DOWN && !ours)
 		return conflict(m, want, presence, &found);
+	const bool overruled = presence == PRESENCE_OTHER && all_overrules(m->observed, want);
+	const bool for_now = overruled && lowers_all(m->plan, want);
+	if (for_now && found.value == want->value)
+		return 0;
 	// a device or route of this name that is something else is not ours, whatever the journal says
-	if (presence == PRESENCE_OTHER && (want->kind != RESOURCE_CONF || all_overrules(m->observed, want)))
+	if (presence == PRESENCE_OTHER && (want->kind != RESOURCE_CONF || (overruled && !for_now)))
 		return conflict(m, want, presence, &found);
 	// the main table changes as it likes: to follow it is no repair
 	struct plan_op *op = append(m->plan, ours && want->kind != RESOURCE_MIRROR ? PLAN_REPAIR : PLAN_ADD, want);
@@ -145,6 +160,7 @@ static int want_one(struct making *m, const struct resource *want, const struct 
 	if (!op)
 		return -ENOMEM;
 	op->resource.original = ours ? ours->original : found.value;
+	op->resource.ifindex = found.ifindex;
 	return 0;
 }
 
@@ -165,6 +181,7 @@ static int visit(void *ctx, const void *want_item, const void *have_item)
 		if (!op)
 			return -ENOMEM;
 		op->resource.original = ours->original;
+		op->resource.ifindex = ours->ifindex;
 		return 0;
 	}
 	return want_one(m, want, ours);
@@ -205,6 +222,22 @@ int plan_make(const struct resource_list *desired, const struct resource_list *j
 	}
 	*ret = plan;
 	return 0;
+}
+
+void plan_hold(struct plan *plan, size_t op, const char *why)
+{
+	size_t kept = op + 1;
+
+	plan->ops[op].verb = PLAN_CONFLICT;
+	snprintf(plan->ops[op].why, sizeof(plan->ops[op].why), "%s", why);
+	for (size_t i = kept; i < plan->count; i++) {
+		const bool stands =
+			plan->ops[i].verb != PLAN_REMOVE && stands_on_conflict(plan, &plan->ops[i].resource);
+
+		if (!stands)
+			plan->ops[kept++] = plan->ops[i];
+	}
+	plan->count = kept;
 }
 
 void plan_clear(struct plan *plan)

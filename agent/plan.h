@@ -33,6 +33,8 @@ struct plan {
 
 int plan_make(const struct resource_list *desired, const struct resource_list *journal, const struct observed *observed,
 	struct plan *ret);
+// This repair is not for now; nor is what stands on it.
+void plan_hold(struct plan *plan, size_t op, const char *why);
 void plan_clear(struct plan *plan);
 // Operations that change something (all but conflicts).
 size_t plan_changes(const struct plan *plan);

@@ -4,6 +4,7 @@
 #include "shared/field.h"
 #include "shared/util.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <linux/ip.h>
 #include <stdio.h>
@@ -19,6 +20,13 @@ static const struct field_choice kind_choices[] = {
 	{ "rule", RESOURCE_RULE },
 	{ NULL, 0 },
 };
+
+static_assert(ARRAY_SIZE(kind_choices) == RESOURCE_KINDS + 1, "a name for every kind, and the end");
+
+const char *resource_kind_name(enum resource_kind kind)
+{
+	return field_choice_name(kind_choices, kind);
+}
 
 static const struct {
 	int conf;
@@ -45,6 +53,11 @@ int resource_conf_number(const char *name)
 	return 0;
 }
 
+bool resource_is_all(const struct resource *r)
+{
+	return r->kind == RESOURCE_CONF && strcmp(r->dev, RESOURCE_DEV_ALL) == 0;
+}
+
 static int number_cmp(int64_t a, int64_t b)
 {
 	return (a > b) - (a < b);
@@ -65,8 +78,9 @@ int resource_cmp(const struct resource *a, const struct resource *b)
 	case RESOURCE_MIRROR:
 		order = number_cmp(a->table, b->table);
 		return order ? order : number_cmp(a->addr.family, b->addr.family);
-	case RESOURCE_CONF:
-		order = strcmp(a->dev, b->dev);
+	case RESOURCE_CONF: // "all" first: devices are judged by it
+		order = number_cmp(resource_is_all(b), resource_is_all(a));
+		order = order ? order : strcmp(a->dev, b->dev);
 		return order ? order : number_cmp(a->conf, b->conf);
 	case RESOURCE_VIP:
 		order = inet_addr_cmp(&a->addr, &b->addr);
@@ -204,26 +218,26 @@ json_t *resource_to_json(const struct resource *r)
 {
 	char addr[INET_ADDR_MAX];
 
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:i, s:i}", "kind",
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:i, s:i, s:i}", "kind",
 		field_choice_name(kind_choices, r->kind), "dev", r->dev, "device_kind", r->device_kind, "addr",
 		inet_addr_is_set(&r->addr) ? inet_addr_format(&r->addr, addr) : "", "conf",
 		r->kind == RESOURCE_CONF ? resource_conf_name(r->conf) : "", "value", (int)r->value, "original",
 		(int)r->original, "table", (json_int_t)r->table, "priority", (json_int_t)r->priority, "ip_protocol",
-		(int)r->ip_protocol, "sport", (int)r->sport);
+		(int)r->ip_protocol, "sport", (int)r->sport, "ifindex", r->ifindex);
 }
 
 int resource_from_json(const json_t *json, struct resource *ret)
 {
 	const char *kind, *dev, *device_kind, *addr, *conf;
 	json_int_t table, priority;
-	int value, original, ip_protocol, sport;
+	int value, original, ip_protocol, sport, ifindex = 0; // files of 0.1 have no ifindex
 	struct resource r = { 0 };
 	int64_t number;
 
-	if (json_unpack((json_t *)(uintptr_t)json, "{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:i, s:i}", "kind",
-		    &kind, "dev", &dev, "device_kind", &device_kind, "addr", &addr, "conf", &conf, "value", &value,
-		    "original", &original, "table", &table, "priority", &priority, "ip_protocol", &ip_protocol, "sport",
-		    &sport) ||
+	if (json_unpack((json_t *)(uintptr_t)json, "{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:i, s:i, s?:i}",
+		    "kind", &kind, "dev", &dev, "device_kind", &device_kind, "addr", &addr, "conf", &conf, "value",
+		    &value, "original", &original, "table", &table, "priority", &priority, "ip_protocol", &ip_protocol,
+		    "sport", &sport, "ifindex", &ifindex) ||
 		field_choice_value(kind_choices, kind, &number) || (*addr && inet_addr_parse(addr, &r.addr)))
 		return -EINVAL;
 	r.kind = (enum resource_kind)number;
@@ -232,6 +246,7 @@ int resource_from_json(const json_t *json, struct resource *ret)
 	r.conf = resource_conf_number(conf);
 	r.value = value;
 	r.original = original;
+	r.ifindex = ifindex;
 	r.table = (uint32_t)table;
 	r.priority = (uint32_t)priority;
 	r.ip_protocol = (uint8_t)ip_protocol;

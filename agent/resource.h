@@ -14,6 +14,7 @@
 
 #include <jansson.h>
 #include <net/if.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum resource_kind {
@@ -25,16 +26,19 @@ enum resource_kind {
 	RESOURCE_RULE,
 	RESOURCE_VIP,
 };
+#define RESOURCE_KINDS (RESOURCE_VIP + 1)
+const char *resource_kind_name(enum resource_kind kind); // "vip", ...
 
 struct resource {
 	enum resource_kind kind;
-	char dev[IFNAMSIZ];   // DEVICE, CONF, VIP
+	char dev[IFNAMSIZ];   // DEVICE, CONF ("all", too), VIP
 	char device_kind[16]; // DEVICE: "ipip", "ip6tnl", "sit", "gre", "ip6gre", "dummy"
 	struct inet_addr
 		addr;     // FOU, DEVICE: local end; VIP: the address; ROUTE: the gateway; RULE: from; MIRROR: family
 	int conf;         // CONF: IPV4_DEVCONF_*
 	int32_t value;    // CONF: what it is set to; DEVICE: 1: gre with checksums; MIRROR: the MSS
 	int32_t original; // CONF, in the journal: what it was before
+	int ifindex;      // CONF, in the journal: of the device, whatever it is called by now; 0: not known, or "all"
 	uint32_t table, priority; // MIRROR, ROUTE, RULE
 	uint8_t ip_protocol;      // RULE; 0: any
 	uint16_t sport;           // RULE; 0: any. FOU: the UDP port
@@ -49,7 +53,10 @@ bool resource_same(const struct resource *a, const struct resource *b);
 const char *resource_conf_name(int conf);
 int resource_conf_number(const char *name);
 
-// A setting without which this host would answer ARP for a VIP.
+// "all" is no device: its settings are written to /proc, and count for every device that has a smaller one.
+#define RESOURCE_DEV_ALL "all"
+bool resource_is_all(const struct resource *r);
+// Is it a setting that keeps a device from answering ARP for VIPs?
 bool resource_keeps_arp_quiet(const struct resource *r);
 
 // The command that a person would type to make it (added) or to take it away.

@@ -140,6 +140,7 @@ int services_build(struct services *services, const struct inet_addr *address)
 	spec->mss_table = config->mss_table;
 	spec->mss_priority = config->mss_priority;
 	spec->devices = &config->devices;
+	spec->manage_all = config->manage_all;
 	spec->count = 0;
 	for (size_t c = 0; c < services->client_count && inet_addr_is_set(address); c++) {
 		const struct client *client = &services->clients[c];
@@ -174,9 +175,14 @@ struct local_item services_item(const struct services *services, size_t i)
 
 	if (service->fixed)
 		item.check = service->port ? &listen : &nobody;
-	for (size_t b = 0; b < services->config->backends.count && !item.check; b++)
-		if (strcmp(services->config->backends.items[b].service, service->name) == 0)
-			item.check = &services->config->backends.items[b].check;
+	for (size_t b = 0; b < services->config->backends.count && !item.check; b++) {
+		const struct config_backend *backend = &services->config->backends.items[b];
+
+		if (strcmp(backend->service, service->name) != 0)
+			continue;
+		item.check = &backend->check;
+		item.service = backend->service;
+	}
 	return item;
 }
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/sockets.h"
 
-#include "shared/netsock.h"
-
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/inet_diag.h>
@@ -154,14 +152,13 @@ static void nothing(void *ctx)
 	(void)ctx; // what was seen before the dump began anew was true as well
 }
 
-int sockets_find_listeners(struct sockets_listener *listeners, size_t count, struct err *err)
+int sockets_find_listeners_on(struct netsock *ns, struct sockets_listener *listeners, size_t count, struct err *err)
 {
 	static const struct {
 		int protocol;
 		uint32_t states; // a UDP socket that is bound and not connected is in the state CLOSE
 	} kinds[] = { { IPPROTO_TCP, 1u << TCP_LISTEN }, { IPPROTO_UDP, 1u << TCP_CLOSE } };
-	_cleanup_(netsock_free_cleanup) struct netsock *ns = NULL;
-	int rc = netsock_open(NETLINK_SOCK_DIAG, &ns, err);
+	int rc = 0;
 
 	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
 		struct finding finding = { listeners, count, kinds[k].protocol };
@@ -174,4 +171,12 @@ int sockets_find_listeners(struct sockets_listener *listeners, size_t count, str
 				err);
 	}
 	return rc;
+}
+
+int sockets_find_listeners(struct sockets_listener *listeners, size_t count, struct err *err)
+{
+	_cleanup_(netsock_free_cleanup) struct netsock *ns = NULL;
+	int rc = netsock_open(NETLINK_SOCK_DIAG, &ns, err);
+
+	return rc ? rc : sockets_find_listeners_on(ns, listeners, count, err);
 }

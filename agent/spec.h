@@ -32,6 +32,7 @@ struct spec {
 	uint32_t table;                   // of the return route (nat); IPv6 has its own of the same number
 	uint32_t priority;                // of the rules that lead to it
 	uint32_t mss_table, mss_priority; // tunnels: of the routes with a smaller MSS
+	bool manage_all;                  // may settings of "all" be changed that overrule what is needed?
 	uint32_t mtu;                     // of the device that has the address; 0: not known, no MSS
 	const struct spec_devices {       // that could answer ARP; count 0: all
 		char names[SPEC_DEVICES_MAX][IFNAMSIZ];

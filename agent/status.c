@@ -50,10 +50,12 @@ json_t *status_make(const struct status_of *of)
 	for (size_t i = 0; i < of->host->left.count; i++)
 		if (*of->host->left.ops[i].why)
 			json_array_append_new(problems, json_string(of->host->left.ops[i].why));
-	json_t *status = json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:I}", "version", BRASS_VERSION,
-		"node", config->node, "address", inet_addr_is_set(address) ? inet_addr_format(address, text) : "",
-		"boot", of->boot, "state", of->phase, "directors", directors, "services", items, "static", statics,
-		"resources", resources, "problems", problems, "repairs", (json_int_t)of->host->repairs);
+	json_t *status = json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:o}", "version",
+		BRASS_VERSION, "node", config->node, "address",
+		inet_addr_is_set(address) ? inet_addr_format(address, text) : "", "boot", of->boot, "state", of->phase,
+		"directors", directors, "services", items, "static", statics, "resources", resources, "problems",
+		problems, "repairs", (json_int_t)of->host->repairs.total, "repaired",
+		repairs_to_json(&of->host->repairs));
 	if (status && of->stopping)
 		json_object_set_new(status, "drain", json_string(drain_describe(of->stopping, drain)));
 	return status;
@@ -136,6 +138,26 @@ static void print_static(const json_t *item)
 		printf("  %-15s        %s\n", "", word(item, "reason"));
 }
 
+static void print_repairs(const json_t *status)
+{
+	const json_t *repairs = json_object_get(status, "repaired");
+	const char *kind, *between = ": ";
+	json_t *item;
+	size_t i;
+
+	printf("repairs   %d", number(status, "repairs"));
+	json_object_foreach (json_object_get(repairs, "by_kind"), kind, item) {
+		printf("%s%d %s", between, (int)json_integer_value(item), kind);
+		between = ", ";
+	}
+	putchar('\n');
+	json_array_foreach (json_object_get(repairs, "last"), i, item)
+		printf("  %s  %s; was undone by %s\n", word(item, "time"), word(item, "what"), word(item, "who"));
+	json_array_foreach (json_object_get(repairs, "wars"), i, item)
+		printf("war       %s; undone again and again, %d times, the last time by %s\n", word(item, "what"),
+			number(item, "repairs"), word(item, "who"));
+}
+
 void status_print(const json_t *status)
 {
 	const json_t *services = json_object_get(status, "services");
@@ -155,5 +177,5 @@ void status_print(const json_t *status)
 		printf("set up    %s\n", json_string_value(item));
 	json_array_foreach (json_object_get(status, "problems"), i, item)
 		printf("problem   %s\n", json_string_value(item));
-	printf("repairs   %d\n", number(status, "repairs"));
+	print_repairs(status);
 }

@@ -40,9 +40,26 @@ static int check_place(struct service_options *options, struct err *err)
 	return 0;
 }
 
+// Whoever reaches the API would run programs here, as this daemon's user.
+static int check_pulse(const struct check_spec *pulse, struct err *err)
+{
+	int rc = pulse->kind == CHECK_EXEC
+		? err_set(err, -EINVAL, "type",
+			  "found exec, allowed are none, tcp and http: programs are run by agents only, as their own "
+			  "files say")
+		: check_complete(pulse, err);
+
+	if (rc)
+		err_prefix(err, "pulse");
+	return rc;
+}
+
 int model_check_service(struct service_options *options, struct err *err)
 {
 	int rc = check_place(options, err);
+
+	if (!rc)
+		rc = check_pulse(&options->pulse, err);
 
 	if (rc)
 		return rc;
@@ -94,7 +111,9 @@ int model_check_backend(const struct service_core *service, struct backend_optio
 			service->port);
 	if (!options->port)
 		options->port = service->port;
-	return model_check_fits(service, &options->core, err);
+	int rc = check_pulse(&options->pulse, err);
+
+	return rc ? rc : model_check_fits(service, &options->core, err);
 }
 
 int model_check_service_fits(const struct service *service, const struct service_options *options, struct err *err)

@@ -10,12 +10,14 @@ static const struct field_choice kind_choices[] = {
 	{ "none", CHECK_NONE },
 	{ "tcp", CHECK_TCP },
 	{ "http", CHECK_HTTP },
+	{ "exec", CHECK_EXEC },
 	{ NULL, 0 },
 };
 
 static const struct check_type *const types[] = {
 	[CHECK_TCP] = &check_tcp,
 	[CHECK_HTTP] = &check_http,
+	[CHECK_EXEC] = &check_exec,
 };
 
 #define ARG(member) .offset = offsetof(struct check_args, member), .size = sizeof(((struct check_args *)NULL)->member)
@@ -45,6 +47,9 @@ static const struct field arg_rows[] = {
 		.help = "HTTP path" },
 	{ "host", FIELD_STRING, ARG(host), .help = "HTTP Host header; default: the address" },
 	{ "expect", FIELD_UINT, ARG(expect), .min = 100, .max = 599, .def = "200", .help = "HTTP status that passes" },
+	{ "command", FIELD_CUSTOM, ARG(command), .parse = check_parse_command, .print = check_print_command,
+		.help = "exec: the program and its arguments" },
+	{ "user", FIELD_NAME, ARG(user), .help = "exec: who runs it" },
 };
 
 static const struct check_args arg_defaults = CHECK_ARGS_DEFAULTS;
@@ -65,7 +70,7 @@ static const struct field spec_rows[] = {
 	{ "timeout", FIELD_DURATION, SPEC(timeout_ms), .min = 50, .max = 3600000, .def = "\"5s\"",
 		.help = "no answer after this is a failure" },
 	{ "args", FIELD_OBJECT, SPEC(args), .sub = &arg_fields, .def = "{}",
-		.help = "method, port, path, host, expect" },
+		.help = "method, port, path, host, expect; exec (agents only): command, user" },
 	{ "path", FIELD_CUSTOM, SPEC(args.path), .parse = parse_path, .hidden = true },
 };
 
@@ -97,6 +102,18 @@ int check_start(const struct check_env *env, const struct check_spec *spec, cons
 	check->done = done;
 	check->ctx = ctx;
 	*ret = check;
+	return 0;
+}
+
+int check_complete(const struct check_spec *spec, struct err *err)
+{
+	const bool is_exec = spec->kind == CHECK_EXEC;
+
+	if (is_exec && !*spec->args.command)
+		return err_set(err, -EINVAL, "args.command", "missing; a check of type exec needs it");
+	if (!is_exec && (*spec->args.command || *spec->args.user))
+		return err_set(err, -EINVAL, *spec->args.command ? "args.command" : "args.user",
+			"found with type %s; only exec has one", field_choice_name(kind_choices, spec->kind));
 	return 0;
 }
 

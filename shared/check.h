@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // One health check of one real server: described by a field table (GORB's "pulse"), run once by check_start. Floor 3.
 //
-// A kind is one file (check_tcp.c, check_http.c) and one row in check.c. When a check is over its callback gets a named
-// outcome and a sentence; who asks again, and what follows from it, is the caller's business.
+// A kind is one file (check_tcp.c, check_http.c, check_exec.c) and one row in check.c. When a check is over its
+// callback gets a named outcome and a sentence; who asks again, and what follows from it, is the caller's business.
+//
+// exec runs a program of this host: whoever may write the check may run anything as the daemon's user. It comes from
+// files of root alone; the director refuses it (model_check.c).
 #ifndef BRASS_SHARED_CHECK_H
 #define BRASS_SHARED_CHECK_H
 
@@ -14,7 +17,7 @@
 #include <stdint.h>
 #include <uv.h>
 
-enum check_kind { CHECK_NONE, CHECK_TCP, CHECK_HTTP };
+enum check_kind { CHECK_NONE, CHECK_TCP, CHECK_HTTP, CHECK_EXEC };
 
 enum check_outcome {
 	CHECK_PASS,
@@ -25,12 +28,16 @@ enum check_outcome {
 	CHECK_BROKEN,      // the check itself could not be carried out
 };
 
+#define CHECK_COMMAND_MAX 256
 struct check_args {
 	char method[16];
 	uint32_t port; // 0: the backend's own
 	char path[256];
-	char host[128];  // Host header; "": the address
-	uint32_t expect; // HTTP status
+	char host[128];                  // Host header; "": the address
+	uint32_t expect;                 // HTTP status
+	char command[CHECK_COMMAND_MAX]; // exec: words with a zero behind each, and one more; the first is a path
+	char user[33];                   // exec: "": the daemon's own
+	uint32_t uid, gid;               // of user, by check_find_user
 };
 
 struct check_spec {
@@ -53,6 +60,8 @@ extern const struct field_table check_fields;
 struct check_env {
 	uv_loop_t *loop;
 	struct http_client *http;
+	const char *service; // exec: what the program is told; NULL: nothing
+	int protocol;        // IPPROTO_*, likewise; 0
 };
 
 typedef void (*check_done_fn)(void *ctx, enum check_outcome outcome, const char *reason);
@@ -79,9 +88,18 @@ int check_start(const struct check_env *env, const struct check_spec *spec, cons
 
 void check_cancel(struct check *check); // NULL is allowed
 
+// What the table cannot say: exec needs a command, and nothing else has one. 0 or -EINVAL.
+int check_complete(const struct check_spec *spec, struct err *err);
+// exec: looks up args.user (getpwnam(3), which may take its time). 0 or -EINVAL.
+int check_find_user(struct check_args *args, struct err *err);
+
 // For the kinds: the outcome that an errno of connect(2) stands for.
 enum check_outcome check_outcome_of(int error);
 
-extern const struct check_type check_tcp, check_http;
+extern const struct check_type check_tcp, check_http, check_exec;
+
+// For the field table: args.command.
+int check_parse_command(const json_t *json, void *member, struct err *err);
+bool check_print_command(const void *member, struct out *out);
 
 #endif

@@ -147,6 +147,14 @@ const struct iflink *iflink_find(const struct iflink *links, size_t count, const
 	return NULL;
 }
 
+const struct iflink *iflink_find_index(const struct iflink *links, size_t count, int index)
+{
+	for (size_t i = 0; i < count; i++)
+		if (links[i].index == index)
+			return &links[i];
+	return NULL;
+}
+
 bool iflink_does_arp(const struct iflink *link)
 {
 	// net/ipv4/arp.c, arp_process: Ethernet-like hardware without IFF_NOARP; lo has IFF_LOOPBACK

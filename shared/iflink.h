@@ -42,6 +42,8 @@ int iflink_dump(struct netsock *ns, struct iflink **ret, size_t *ret_count, stru
 // NULL when there is none.
 const struct iflink *iflink_find(const struct iflink *links, size_t count, const char *name);
 
+const struct iflink *iflink_find_index(const struct iflink *links, size_t count, int index);
+
 // Does this device answer ARP requests that it receives, if nothing forbids it?
 bool iflink_does_arp(const struct iflink *link);
 

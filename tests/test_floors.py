@@ -18,7 +18,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 # folder -> floors, lowest first; a name stands for NAME.c and NAME.h, a trailing * for every name that begins so
 FLOORS = {
     "shared": [
-        ["err", "log", "clock", "inet", "diff", "field", "field_type", "out", "slices", "util"],
+        ["err", "log", "clock", "inet", "diff", "field", "field_type", "out", "slices", "util", "footprint"],
         ["confile", "confile_*", "options", "http_client", "tunnel"],
         ["netsock", "iflink", "ifaddr", "route", "route_*", "fou"],
         ["check", "check_*", "protocol"],
@@ -35,8 +35,8 @@ FLOORS = {
     "agent": [
         [],
         ["spec"],
-        ["resource", "resource_*", "res_*", "health", "docker", "journal", "sockets"],
-        ["desired", "plan", "apply", "monitor", "reconcile", "observe", "host"],
+        ["resource", "resource_*", "res_*", "health", "docker", "journal", "sockets", "evidence"],
+        ["desired", "plan", "apply", "monitor", "reconcile", "observe", "host", "repairs"],
         ["client", "remember", "doctor", "doctor_*", "control", "control_*", "drain", "local", "load"],
         ["config", "config_*", "services", "operator", "status", "words", "preview", "agent", "main"],
     ],

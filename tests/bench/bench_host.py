@@ -114,6 +114,12 @@ def switches(pid):
         return sum(int(line.split()[1]) for line in f if "ctxt_switches" in line)
 
 
+def pss_kib(pid):
+    """Its share of what several processes have mapped."""
+    with open(f"/proc/{pid}/smaps_rollup") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("Pss:"))
+
+
 def rest(agent):
     begin = cpu_seconds(agent.pid), switches(agent.pid)
     time.sleep(IDLE_S)
@@ -121,6 +127,7 @@ def rest(agent):
         "cpu_seconds": round(cpu_seconds(agent.pid) - begin[0], 2),
         "wakeups": switches(agent.pid) - begin[1],
         **{key: memory_kib(agent.pid, key) for key in ("VmRSS", "RssAnon", "RssFile")},
+        "Pss": pss_kib(agent.pid),
     }
 
 
@@ -181,7 +188,7 @@ def run(args, fresh, _disk):
     print(f"\nThe agent at rest for {IDLE_S} s\n")
     print(f"  {'':28}{'1 VIP':>14}{f'{VIPS:,} VIPs':>14}")
     for title, key, scale in (("CPU, s", "cpu_seconds", 1), ("wake-ups a second", "wakeups", IDLE_S), ("resident, MiB", "VmRSS", 1024), ("  its own", "RssAnon", 1024),
-                              ("  of programs and libraries", "RssFile", 1024)):  # fmt: skip
+                              ("  of programs and libraries", "RssFile", 1024), ("proportional share, MiB", "Pss", 1024)):  # fmt: skip
         print(f"  {title:28}{r['one'][key] / scale:14.2f}{idle[key] / scale:14.2f}")
     one = r["one"]["repairs"]
     print(f"\nA VIP that somebody deletes is back after {one['median_ms']:.1f} ms (median), {one['max_ms']:.1f} ms (longest of 20)\n\nKernel: {kernel_name()}.")

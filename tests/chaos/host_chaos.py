@@ -36,6 +36,7 @@ SERVICES = {
 }
 TUNNELS = ("t4", "t6", "u4", "g4")
 DEVICES = {"brass0", "brass-ipip", "brass-sit", "brass-gre"}
+SETTINGS = ("arp_ignore", "arp_announce", "rp_filter")
 OVERHEAD = {"t4": 20, "t6": 20, "u4": 32, "g4": 24}
 
 
@@ -51,6 +52,8 @@ class Run:
         self.foreign = set()  # (address with length, device) that we put there
         self.devices = set()  # made by us
         self.routes = set()  # of ours, in main
+        self.main = [r for family in ("-4", "-6") for r in self.host.run("ip", family, "route").stdout.splitlines() if " via " in r]
+        self.all = {key: self.host.sysctl(f"net/ipv4/conf/all/{key}") for key in SETTINGS}
         self.counts = {}
         self.before = snapshot(self.host)
         self.director = Director(t.di)
@@ -100,9 +103,15 @@ class Run:
             self.foreign.add((prefix, "eth0"))
 
     def foreign_goes(self):
+        """Everything that others did and that keeps services from being right."""
         for prefix, device in sorted(self.foreign):
             self.ip("addr", "del", prefix, "dev", device)
         self.foreign.clear()
+        for route in self.main:
+            self.ip("route", "add", *route.split(), six=":" in route)
+        for key, value in self.all.items():
+            if self.host.sysctl(f"net/ipv4/conf/all/{key}") != value:
+                self.host.sysctl(f"net/ipv4/conf/all/{key}", value)
 
     def device_deleted(self):
         self.ip("link", "del", self.r.choice(sorted(DEVICES)))
@@ -126,8 +135,48 @@ class Run:
             self.ip("link", "set", name, "up")
             self.devices.add(name)
 
+    def device_renamed(self):
+        if not self.devices:
+            return
+        old = self.r.choice(sorted(self.devices))
+        new = f"nic{self.r.randint(5, 9)}"
+        if new not in self.devices and self.ip("link", "set", old, "down") and self.ip("link", "set", old, "name", new):
+            self.devices.discard(old)
+            self.devices.add(new)
+            self.ip("link", "set", new, "up")
+
+    def device_enslaved(self):
+        if not self.devices:
+            return
+        slave, master = (self.r.choice(sorted(self.devices)) for _ in range(2))
+        self.ip("link", "set", slave, *self.r.choice((["master", master], ["nomaster"])))
+
+    def eth0_down_and_up(self):
+        """The kernel throws away the routes over it, and its IPv6 addresses, as when a cable is pulled and somebody restarts networking."""
+        self.ip("link", "set", "eth0", "down")
+        self.ip("link", "set", "eth0", "up")
+        self.ip("addr", "add", f"{self.host.v6}/64", "dev", "eth0", "nodad")
+        for route in self.main:
+            self.ip("route", "add", *route.split(), six=":" in route)
+
+    def default_route_deleted(self):
+        self.ip("route", "del", "default", six=self.r.random() < 0.3)
+
+    def all_changed(self):
+        key = self.r.choice(SETTINGS)
+        self.host.sysctl(f"net/ipv4/conf/all/{key}", self.r.choice((0, 1, 2, 3) if key == "arp_ignore" else (0, 1, 2)))
+
+    def settings_reset(self):
+        """As by `sysctl --system`."""
+        with self.host.inside():
+            for device in os.listdir("/proc/sys/net/ipv4/conf"):
+                for key in ("arp_ignore", "arp_announce"):
+                    if device not in ("all", "default"):
+                        with open(f"/proc/sys/net/ipv4/conf/{device}/{key}", "w") as f:
+                            f.write("0")
+
     def setting_changed(self):
-        key = self.r.choice(("arp_ignore", "arp_announce", "rp_filter"))
+        key = self.r.choice(SETTINGS)
         device = self.r.choice(["eth0", *sorted(DEVICES), *sorted(self.devices)])
         path = f"/proc/sys/net/ipv4/conf/{device}/{key}"
         # rp_filter of devices that are not the agent's is not its business
@@ -171,6 +220,7 @@ class Run:
     EVENTS = [
         (vip_deleted, 20), (addresses_flushed, 5), (vip_elsewhere, 4), (foreign_goes, 6), (device_deleted, 8), (device_down, 8),
         (device_comes_or_goes, 10), (setting_changed, 20), (rule_deleted, 10), (table_flushed, 6), (route_changed, 8), (port_deleted, 4),
+        (device_renamed, 4), (device_enslaved, 4), (eth0_down_and_up, 1), (default_route_deleted, 3), (all_changed, 5), (settings_reset, 2),
         (service_goes_or_comes, 8), (service_moves, 5), (agent_killed, 1), (agent_restarted, 0.5), (director_killed, 0.5),
     ]  # fmt: skip
 
@@ -265,6 +315,7 @@ class Run:
             self.ip("link", "del", name)
         for prefix in sorted(self.routes):
             self.ip("route", "del", prefix)
+        self.foreign_goes()
         assert_as_before(self.host, self.before)
         return f"{events} events, {len(waits)} checks, each right after {max(waits):.1f} s at most; {repairs} repairs since the last start; " + ", ".join(
             f"{v} {k}" for k, v in sorted(self.counts.items())

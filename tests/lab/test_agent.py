@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the agent does to its host, and takes back: seen in the kernel, on the wire and by a client."""
 
+import contextlib
 import difflib
 import os
 import re
@@ -48,19 +49,20 @@ def wait_weights(director, *weights, timeout=5):
     wait_for(lambda: weights_now() == list(weights), timeout, f"weights {weights}")
 
 
+COUNTERS = {"nf_conntrack_count"}
+
+
 def look_at(host):
     """Everything of the host's network that the agent could have touched, as text."""
     commands = "addr\nlink\nrule\nroute show table all\n"
     parts = [host.run("ip", "-d", family, "-batch", "-", stdin=commands).stdout for family in ("-4", "-6")]
+    parts.append(host.run("ip", "fou", "show", check=False).stdout)
     with host.inside():
-        for family in ("ipv4", "ipv6"):
-            base = f"/proc/sys/net/{family}/conf"
-            for device in sorted(os.listdir(base)):
-                for key in sorted(os.listdir(f"{base}/{device}")):
-                    if key == "stable_secret":
-                        continue  # not readable before it is set
-                    with open(f"{base}/{device}/{key}") as f:
-                        parts.append(f"{family} {device} {key} {f.read().strip()}\n")
+        # `sysctl -a` of what belongs to a network namespace
+        for folder, _, names in sorted(os.walk("/proc/sys/net")):
+            for name in sorted(set(names) - COUNTERS):
+                with contextlib.suppress(OSError), open(f"{folder}/{name}") as f:  # some are only to be written
+                    parts.append(f"{folder[14:]}/{name} {f.read().strip()}\n")
     return re.sub(r"\b(valid_lft|preferred_lft|expires) \d+\S*", "", "".join(parts))
 
 

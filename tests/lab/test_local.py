@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the agent makes of this host's own programs: who listens, local checks, weight by load."""
 
+import os
 import signal
 
 import pytest
@@ -102,9 +103,38 @@ def test_a_check_from_here():
         wait_state(agent, "up")
 
 
+def test_a_program_as_a_check():
+    """It is told what it is about, its first line is the reason, and one that hangs is ended with its children."""
+    with dr_topology() as t:
+        answer = f"{t.directory}/answer"
+        with open(answer, "w") as f:
+            f.write("echo \"no: $BRASS_SERVICE $BRASS_PROTOCOL $BRASS_VIP $BRASS_PORT\"; exit 1")
+        command = ["/bin/sh", "-c", f". {answer}"]
+        director, agent = start(t, t.r1, check={"type": "exec", "interval": "200ms", "timeout": "500ms", "args": {"command": command}})
+        wait_reason(agent, "down", f"/bin/sh: exit code 1: no: web tcp {t.vip} 80")
+        wait_weights(director, 0)
+
+        def say(text):
+            with open(f"{answer}.new", "w") as f:
+                f.write(text)
+            os.rename(f"{answer}.new", answer)
+
+        say("exit 0")
+        wait_state(agent, "up")
+        wait_weights(director, 100)
+        say("echo looking; sleep 1234 & wait")
+        wait_reason(agent, "down", "did not end in time: looking")
+        say("exit 0")
+        wait_state(agent, "up")
+        wait_for(lambda: t.r1.run("pgrep", "-f", "^sleep 1234", check=False).stdout == "", what="no child is left")
+        assert agent.stop() == 0
+
+
 def test_a_mistake_in_a_check_is_named():
     with dr_topology() as t:
-        for check, words in (("maybe", ["backends.web.check", "maybe", "listen, none"]), ({"type": "icmp"}, ["backends.web.check.type", "icmp", "http"])):
+        for check, words in (("maybe", ["backends.web.check", "maybe", "listen, none"]), ({"type": "icmp"}, ["backends.web.check.type", "icmp", "http"]),
+                             ({"type": "exec"}, ["backends.web.check.args.command", "missing"]),
+                             ({"type": "exec", "args": {"command": ["/bin/true"], "user": "nobody-here"}}, ["backends.web.check.args.user", "no user"])):
             agent = Agent(t.r1, ["http://10.1.0.10:4672"], {"web": {"check": check}}, start=False)
             done = agent.command("--check", check=False)
             assert done.returncode == 2 and all(w in done.stderr for w in words), done.stderr

@@ -203,6 +203,35 @@ static void a_setting_of_all_that_overrules_is_a_conflict(void **state)
 	assert_int_equal(plan_changes(&s->plan), 0);
 }
 
+static void a_setting_of_all_is_lowered_when_it_may_be(void **state)
+{
+	struct scene *s = *state;
+
+	add(&s->desired, conf("all", IPV4_DEVCONF_ARP_IGNORE, 1, 0));
+	add(&s->desired, conf("eth0", IPV4_DEVCONF_ARP_IGNORE, 1, 0));
+	// not lower than it must be
+	make(s);
+	assert_int_equal(s->plan.count, 1);
+	assert_string_equal(s->plan.ops[0].resource.dev, "eth0");
+	s->observed.all[IPV4_DEVCONF_ARP_IGNORE] = 8; // answers nobody
+	make(s);
+	assert_int_equal(s->plan.count, 0);
+	// first "all", then the device, as if "all" were right already
+	s->observed.all[IPV4_DEVCONF_ARP_IGNORE] = 3;
+	make(s);
+	assert_int_equal(s->plan.count, 2);
+	assert_op(s, 0, PLAN_ADD, RESOURCE_CONF);
+	assert_string_equal(s->plan.ops[0].resource.dev, "all");
+	assert_int_equal(s->plan.ops[0].resource.original, 3);
+	assert_op(s, 1, PLAN_ADD, RESOURCE_CONF);
+	assert_int_equal(s->plan.ops[1].resource.original, 0);
+	assert_int_equal(s->plan.ops[1].resource.ifindex, s->links[ETH0].index);
+	// while "all" cannot be written, the device is not set again and again
+	s->links[ETH0].conf[IPV4_DEVCONF_ARP_IGNORE] = 1;
+	make(s);
+	assert_int_equal(s->plan.count, 1);
+}
+
 static void strict_reverse_path_is_loosened_on_the_tunnel(void **state)
 {
 	static const struct {
@@ -460,6 +489,7 @@ int main(void)
 		TEST(what_is_right_is_left_alone),
 		TEST(effective_settings_count),
 		TEST(a_setting_of_all_that_overrules_is_a_conflict),
+		TEST(a_setting_of_all_is_lowered_when_it_may_be),
 		TEST(strict_reverse_path_is_loosened_on_the_tunnel),
 		TEST(a_vip_found_where_it_belongs_is_used),
 		TEST(a_vip_on_another_device_is_a_conflict),

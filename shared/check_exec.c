@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+// Passes when a program of this host ends with exit code 0 in time; the first line that it printed is the reason.
+//
+// No shell: the arguments are the program's as they stand. It runs in a session, and so in a process group, of its own,
+// so that the time limit ends what it has started, too. libuv reaps it; nothing waits.
+#include "shared/check.h"
+
+#include "shared/util.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define OUTPUT_KEPT 200                   // bytes; what comes after is read and thrown away
+#define WORDS_MAX (CHECK_COMMAND_MAX / 2) // each has a letter and a zero, or nothing and a zero: see parse
+
+struct exec_check {
+	struct check base;
+	uv_process_t process;
+	uv_pipe_t output;
+	uv_timer_t timer;
+	int open_handles;
+	bool over;   // done has been called, or never will be
+	bool exited; // and is reaped
+	char text[OUTPUT_KEPT + 1];
+	size_t len;
+	char scratch[512]; // where output is read to
+};
+
+// --- the command in its field ---
+
+int check_parse_command(const json_t *json, void *member, struct err *err)
+{
+	char *command = member;
+	size_t len = 0;
+
+	memset(command, 0, CHECK_COMMAND_MAX);
+	for (size_t i = 0; i < json_array_size(json); i++) {
+		const char *word = json_string_value(json_array_get(json, i));
+
+		if (!word)
+			return err_set(err, -EINVAL, NULL, "found %s among the words, allowed are strings",
+				field_json_kind(json_array_get(json, i)));
+		if (i == 0 && *word != '/')
+			return err_set(err, -EINVAL, NULL,
+				"found \"%.80s\" first, allowed is a program by its absolute path: there is no shell "
+				"that would look for it",
+				word);
+		if (i && !*word)
+			return err_set(
+				err, -EINVAL, NULL, "found an empty word, allowed are words of a letter or more");
+		// the second zero behind the last word ends the list
+		if (len + strlen(word) + 2 > CHECK_COMMAND_MAX)
+			return err_set(
+				err, -EINVAL, NULL, "is too long, allowed are %d bytes in all", CHECK_COMMAND_MAX - 2);
+		memcpy(command + len, word, strlen(word) + 1);
+		len += strlen(word) + 1;
+	}
+	return len ? 0
+		   : err_set(err, -EINVAL, NULL, "found %s, allowed is a list: the program, then its arguments",
+			     json_is_array(json) ? "an empty list" : field_json_kind(json));
+}
+
+bool check_print_command(const void *member, struct out *out)
+{
+	const char *word = member;
+
+	if (!*word)
+		return false;
+	out_open(out, '[');
+	for (; *word; word += strlen(word) + 1)
+		out_string(out, word);
+	out_close(out, '[');
+	return true;
+}
+
+int check_find_user(struct check_args *args, struct err *err)
+{
+	if (!*args->user)
+		return 0;
+	errno = 0;
+	const struct passwd *user = getpwnam(args->user);
+
+	if (!user)
+		return err_set(err, -EINVAL, "args.user", "found \"%s\", which is no user here%s%s", args->user,
+			errno ? ": " : "", errno ? strerror(errno) : "");
+	args->uid = user->pw_uid;
+	args->gid = user->pw_gid;
+	return 0;
+}
+
+// --- a run ---
+
+static void on_closed(uv_handle_t *handle)
+{
+	struct exec_check *check = handle->data;
+
+	if (--check->open_handles == 0)
+		free(check);
+}
+
+static void close_handles(struct exec_check *check)
+{
+	uv_handle_t *const handles[] = { (uv_handle_t *)&check->process, (uv_handle_t *)&check->output,
+		(uv_handle_t *)&check->timer };
+
+	for (size_t i = 0; i < ARRAY_SIZE(handles); i++)
+		uv_close(handles[i], on_closed);
+}
+
+// Its process group has its number. Not after it was reaped: the number may be another's by then.
+static void kill_group(const struct exec_check *check)
+{
+	if (!check->exited)
+		kill(-check->process.pid, SIGKILL);
+}
+
+static void keep_output(struct exec_check *check, const char *data, size_t len)
+{
+	size_t take = len < OUTPUT_KEPT - check->len ? len : OUTPUT_KEPT - check->len;
+
+	memcpy(check->text + check->len, data, take);
+	check->len += take;
+}
+
+// The first line, fit to be shown anywhere.
+static const char *first_line(struct exec_check *check)
+{
+	check->text[check->len] = '\0';
+	check->text[strcspn(check->text, "\r\n")] = '\0';
+	for (char *c = check->text; *c; c++)
+		*c = isprint((unsigned char)*c) ? *c : '?';
+	return check->text;
+}
+
+static void finish(struct exec_check *check, enum check_outcome outcome, const char *why)
+{
+	char reason[sizeof(check->base.what) + OUTPUT_KEPT + 80];
+	const char *line = first_line(check);
+
+	if (check->over)
+		return;
+	check->over = true;
+	uv_timer_stop(&check->timer);
+	snprintf(reason, sizeof(reason), "%s: %s%s%s", check->base.what, why, *line ? ": " : "", line);
+	check->base.done(check->base.ctx, outcome, reason);
+}
+
+static void on_exit_of(uv_process_t *process, int64_t code, int signal)
+{
+	struct exec_check *check = process->data;
+	char why[48];
+	ssize_t n;
+
+	check->exited = true;
+	// what it printed last may still be in the pipe; a child that it left behind may hold the other end for ever
+	uv_os_fd_t fd;
+	while (check->len < OUTPUT_KEPT && uv_fileno((uv_handle_t *)&check->output, &fd) == 0 &&
+		(n = read(fd, check->scratch, sizeof(check->scratch))) > 0)
+		keep_output(check, check->scratch, (size_t)n);
+	if (signal)
+		snprintf(why, sizeof(why), "ended by signal %d (%s)", signal, strsignal(signal));
+	else
+		snprintf(why, sizeof(why), "exit code %d", (int)code);
+	finish(check, signal ? CHECK_BROKEN : code ? CHECK_WRONG : CHECK_PASS, why);
+	close_handles(check);
+}
+
+static void on_timeout(uv_timer_t *timer)
+{
+	struct exec_check *check = timer->data;
+
+	kill_group(check);
+	finish(check, CHECK_TIMEOUT, "did not end in time"); // the handles stay until it is reaped
+}
+
+static void on_room(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
+{
+	struct exec_check *check = handle->data;
+
+	(void)suggested;
+	*buf = uv_buf_init(check->scratch, sizeof(check->scratch));
+}
+
+static void on_output(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+{
+	if (n > 0)
+		keep_output(stream->data, buf->base, (size_t)n);
+	else if (n < 0)
+		uv_read_stop(stream);
+}
+
+static void exec_cancel(struct check *base)
+{
+	struct exec_check *check = container_of(base, struct exec_check, base);
+
+	check->over = true;
+	uv_timer_stop(&check->timer);
+	kill_group(check);
+}
+
+// What the program is told of: the environment is made anew, of nothing else.
+struct surroundings {
+	char service[160], vip[INET_ADDR_MAX + 16], port[24], protocol[32];
+	char *list[6];
+};
+
+static void surround(const struct check_env *env, const struct inet_endpoint *to, struct surroundings *s)
+{
+	static char path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+	char address[INET_ADDR_MAX];
+
+	snprintf(s->service, sizeof(s->service), "BRASS_SERVICE=%s", env->service ? env->service : "");
+	snprintf(s->vip, sizeof(s->vip), "BRASS_VIP=%s", inet_addr_format(&to->addr, address));
+	snprintf(s->port, sizeof(s->port), "BRASS_PORT=%u", to->port);
+	snprintf(s->protocol, sizeof(s->protocol), "BRASS_PROTOCOL=%s",
+		env->protocol == IPPROTO_UDP           ? "udp"
+			: env->protocol == IPPROTO_TCP ? "tcp"
+						       : "");
+	char *const list[] = { path, s->service, s->vip, s->port, s->protocol, NULL };
+
+	static_assert(sizeof(list) == sizeof(s->list), "a place for every line");
+	memcpy(s->list, list, sizeof(list));
+}
+
+static int spawn(struct exec_check *check, const struct check_env *env, const struct check_spec *spec,
+	const struct inet_endpoint *to, int out)
+{
+	const struct check_args *args = &spec->args;
+	char *words[WORDS_MAX + 1];
+	struct surroundings around;
+	size_t count = 0;
+
+	for (const char *word = args->command; *word && count < WORDS_MAX; word += strlen(word) + 1)
+		words[count++] = (char *)(uintptr_t)word;
+	words[count] = NULL;
+	surround(env, to, &around);
+	uv_stdio_container_t stdio[] = {
+		{ .flags = UV_IGNORE },
+		{ .flags = UV_INHERIT_FD, .data.fd = out },
+		{ .flags = UV_INHERIT_FD, .data.fd = out },
+	};
+	const uv_process_options_t options = {
+		.exit_cb = on_exit_of,
+		.file = words[0],
+		.args = words,
+		.env = around.list,
+		.cwd = "/",
+		.flags = UV_PROCESS_DETACHED | (*args->user ? UV_PROCESS_SETUID | UV_PROCESS_SETGID : 0),
+		.stdio_count = ARRAY_SIZE(stdio),
+		.stdio = stdio,
+		.uid = args->uid,
+		.gid = args->gid,
+	};
+
+	// libraries open descriptors as they like: none of them is the program's business
+	close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
+	return uv_spawn(env->loop, &check->process, &options);
+}
+
+static int exec_start(
+	const struct check_env *env, const struct check_spec *spec, const struct inet_endpoint *to, struct check **ret)
+{
+	struct exec_check *check = calloc(1, sizeof(*check));
+	int ends[2];
+
+	if (!check)
+		return -ENOMEM;
+	if (pipe2(ends, O_CLOEXEC)) {
+		free(check);
+		return -errno;
+	}
+	snprintf(check->base.what, sizeof(check->base.what), "%.80s", spec->args.command);
+	fcntl(ends[0], F_SETFL, O_NONBLOCK); // the program's end must be like any other
+	uv_pipe_init(env->loop, &check->output, 0);
+	uv_timer_init(env->loop, &check->timer);
+	check->output.data = check->process.data = check->timer.data = check;
+	check->open_handles = 3;
+	int rc = spawn(check, env, spec, to, ends[1]);
+
+	close(ends[1]);
+	if (uv_pipe_open(&check->output, ends[0]))
+		close(ends[0]); // what it prints is lost then
+	if (rc) {
+		check->over = true;
+		close_handles(check);
+		return rc;
+	}
+	uv_read_start((uv_stream_t *)&check->output, on_room, on_output);
+	uv_timer_start(&check->timer, on_timeout, (uint64_t)spec->timeout_ms, 0);
+	*ret = &check->base;
+	return 0;
+}
+
+const struct check_type check_exec = { "exec", exec_start, exec_cancel };
