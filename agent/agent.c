@@ -6,13 +6,14 @@
 
 #include "agent/client.h"
 #include "agent/control.h"
+#include "agent/drain.h"
 #include "agent/host.h"
 #include "agent/load.h"
 #include "agent/local.h"
 #include "agent/monitor.h"
 #include "agent/remember.h"
 #include "agent/services.h"
-#include "agent/sockets.h"
+#include "agent/status.h"
 #include "shared/log.h"
 #include "shared/options.h"
 #include "shared/util.h"
@@ -24,10 +25,6 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
-
-#define DRAIN_LOOK_MS 100
-#define QUIET_LOOKS 3   // in a row without an open connection, here and at the directors
-#define SILENT_LOOKS 20 // in a row without one here, whatever directors count
 
 // RUNNING -(signal)-> DRAINING -(no connections, or time over, or second signal)-> LEAVING -(all said)-> stopped
 enum phase { PHASE_RUNNING, PHASE_DRAINING, PHASE_LEAVING };
@@ -49,8 +46,7 @@ struct agent {
 	const struct client *address_from; // whose connection showed it; NULL: configured, or of an earlier run
 	struct services services;
 	enum phase phase;
-	msec_t drain_end_ms;
-	int quiet_looks, silent_looks;
+	struct drain drain;
 	uv_timer_t drain_timer;
 	uv_signal_t terminate, interrupt;
 	size_t gone; // clients that have left
@@ -227,70 +223,13 @@ static void leave(struct agent *a, const char *why)
 		client_leave(&a->clients[c], a->boot);
 }
 
-// This host's own connections of all services. *ret_known: it has the program of each (TCP) service, so that it knows
-// them all; with one in another network namespace, or gone, it does not.
-static size_t open_sockets(const struct agent *a, bool *ret_known)
-{
-	const struct spec *spec = &a->services.spec;
-	struct inet_endpoint *local = calloc(spec->count + 1, sizeof(*local));
-	struct sockets sockets = { 0 };
-	size_t count = 0;
-
-	*ret_known = false;
-	for (size_t i = 0; local && i < spec->count; i++) {
-		const struct spec_service *s = &spec->services[i];
-
-		if (s->protocol == IPPROTO_TCP)
-			local[count++] =
-				(struct inet_endpoint) { s->method == FORWARD_NAT ? a->address : s->vip, s->port };
-	}
-	// when they cannot be read the directors' numbers have to do
-	if (count && sockets_count(local, count, &sockets, NULL) == 0)
-		*ret_known = count == spec->count && sockets.listening == count;
-	free(local);
-	return sockets.open;
-}
-
-// What the reachable directors still count, and whether each of them has stopped sending new connections.
-static size_t open_at_directors(const struct agent *a, bool *ret_all_quiet)
-{
-	size_t open = 0;
-
-	*ret_all_quiet = true;
-	for (size_t c = 0; c < a->client_count; c++) {
-		const struct client *client = &a->clients[c];
-
-		if (client->state != CLIENT_REGISTERED)
-			continue;
-		for (size_t i = 0; i < client->answer.count; i++) {
-			open += client->answer.services[i].active;
-			if (client->answer.services[i].effective_weight)
-				*ret_all_quiet = false;
-		}
-	}
-	return open;
-}
-
 static void on_drain_look(uv_timer_t *timer)
 {
 	struct agent *a = timer->data;
-	bool all_quiet, known;
-	size_t at_directors = open_at_directors(a, &all_quiet), here = open_sockets(a, &known);
-	msec_t left = a->drain_end_ms - clock_now_ms();
+	const char *over = drain_look(&a->drain, &a->services);
 
-	a->quiet_looks = all_quiet && !at_directors && !here ? a->quiet_looks + 1 : 0;
-	// A director takes a handshake that its client gave up for an open connection, for a minute; in dr and ipip it
-	// also never sees the server's FIN. Where the program listens here, its sockets are the truth.
-	a->silent_looks = all_quiet && known && !here ? a->silent_looks + 1 : 0;
-	if (a->quiet_looks >= QUIET_LOOKS) {
-		leave(a, "no connection is open");
-	} else if (a->silent_looks >= SILENT_LOOKS) {
-		log_info("drain: %zu connections at the directors are stale: this host has none", at_directors);
-		leave(a, "no connection is open here");
-	} else if (left <= 0) {
-		log_warning("drain: %zu connections at the directors and %zu here are cut off", at_directors, here);
-		leave(a, "the drain time is over");
-	}
+	if (over)
+		leave(a, over);
 }
 
 static void on_stop_signal(uv_signal_t *handle, int signal)
@@ -308,7 +247,7 @@ static void on_stop_signal(uv_signal_t *handle, int signal)
 	}
 	log_info("%s: draining for at most %s", strsignal(signal), clock_format_duration(a->config->drain_ms, limit));
 	a->phase = PHASE_DRAINING;
-	a->drain_end_ms = clock_now_ms() + a->config->drain_ms;
+	drain_begin(&a->drain, a->config->drain_ms);
 	for (size_t c = 0; c < a->client_count; c++)
 		client_poll(&a->clients[c]);
 	uv_timer_start(&a->drain_timer, on_drain_look, DRAIN_LOOK_MS, DRAIN_LOOK_MS);
@@ -316,49 +255,19 @@ static void on_stop_signal(uv_signal_t *handle, int signal)
 
 // --- status ---
 
-static json_t *director_status(const struct client *client)
-{
-	msec_t now = clock_now_ms();
-	char since[CLOCK_DURATION_MAX], retry[CLOCK_DURATION_MAX];
-
-	json_t *json = json_pack("{s:s, s:s, s:s}", "url", client->url, "state",
-		field_choice_name(client_state_choices, client->state), "since",
-		clock_format_duration((now - client->state_since_ms) / 1000 * 1000, since));
-	if (json && *client->error) {
-		json_object_set_new(json, "error", json_string(client->error));
-		json_object_set_new(json, "retry_in",
-			json_string(clock_format_duration(client->retry_ms > now ? client->retry_ms - now : 0, retry)));
-	}
-	return json;
-}
-
 static json_t *make_status(void *ctx)
 {
 	static const char *const phases[] = { "running", "draining", "leaving" };
-	struct agent *a = ctx;
-	char address[INET_ADDR_MAX];
-	json_t *directors = json_array(), *services = json_array(), *resources = json_array(), *problems = json_array();
+	const struct agent *a = ctx;
+	const struct status_of of = {
+		.services = &a->services,
+		.host = &a->host,
+		.boot = a->boot,
+		.phase = phases[a->phase],
+		.draining = a->phase != PHASE_RUNNING,
+	};
 
-	for (size_t c = 0; c < a->client_count; c++) {
-		json_array_append_new(directors, director_status(&a->clients[c]));
-		for (size_t b = 0; b < a->config->backends.count; b++)
-			json_array_append_new(services,
-				services_status(&a->services, &a->clients[c], &a->config->backends.items[b],
-					a->phase != PHASE_RUNNING));
-	}
-	for (size_t i = 0; i < a->host.journal.list.count; i++) {
-		char command[RESOURCE_COMMAND_MAX];
-
-		json_array_append_new(
-			resources, json_string(resource_command(&a->host.journal.list.items[i], true, command)));
-	}
-	for (size_t i = 0; i < a->host.left.count; i++)
-		if (*a->host.left.ops[i].why)
-			json_array_append_new(problems, json_string(a->host.left.ops[i].why));
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:I}", "version", BRASS_VERSION, "node",
-		a->config->node, "address", inet_addr_is_set(&a->address) ? inet_addr_format(&a->address, address) : "",
-		"boot", a->boot, "state", phases[a->phase], "directors", directors, "services", services, "resources",
-		resources, "problems", problems, "repairs", (json_int_t)a->host.repairs);
+	return status_make(&of);
 }
 
 // --- life ---

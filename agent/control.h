@@ -17,9 +17,6 @@ int control_new(uv_loop_t *loop, const char *run_dir, json_t *(*status)(void *ct
 // Removes the socket; the memory goes when the loop has run once more.
 void control_free(struct control *control);
 
-// The other side, for `brass-agent status`: connects, reads, prints as text or JSON. Returns 0 or -errno.
+// The other side, for `brass-agent status`: connects and reads. Returns 0 or -errno.
 int control_ask(const char *run_dir, json_t **ret, struct err *err);
-// The status as lines for people.
-void control_print(const json_t *status);
-
 #endif

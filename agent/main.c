@@ -2,10 +2,12 @@
 #include "agent/agent.h"
 #include "agent/config.h"
 #include "agent/control.h"
+#include "agent/status.h"
 #include "shared/log.h"
 #include "shared/options.h"
 #include "shared/util.h"
 
+#include <errno.h>
 #include <string.h>
 
 #define DEFAULT_FILE "/etc/brass/agent.yaml"
@@ -13,7 +15,7 @@
 static const struct option_row rows[] = {
 	{ "config", 'c', "FILE", NULL, "YAML configuration file (default " DEFAULT_FILE ")" },
 	{ "check", 0, NULL, NULL, "read and check the configuration, then exit" },
-	{ "json", 0, NULL, NULL, "status: print JSON" },
+	{ "json", 0, NULL, NULL, "print JSON (words that print)" },
 	{ "run-dir", 0, "DIR", "run_dir", "journal, last known state, control socket (default /run/brass)" },
 	{ "log-level", 0, "LEVEL", "log_level", "error, warning, info or debug" },
 	{ "help-fields", 0, NULL, NULL, "print the fields of the configuration file" },
@@ -23,9 +25,9 @@ static const struct option_row rows[] = {
 
 static const struct option_set options = {
 	"brass-agent",
-	"[OPTIONS] [status [--json]]",
+	"[OPTIONS] [WORD]",
 	"Makes this host a real server: VIPs without ARP, tunnels, return routes, registration, drain.\n"
-	"With the word status it asks the running agent what it does.",
+	"Without a word it runs until SIGTERM.",
 	rows,
 	ARRAY_SIZE(rows),
 };
@@ -38,86 +40,137 @@ static void help_fields(void)
 	field_document(&config_backend_fields, stdout);
 }
 
-static int status(const struct config *config, bool as_json)
+// What a word works with.
+struct call {
+	const struct config *config;
+	const json_t *given;  // options that are no fields of the configuration
+	const char *argument; // NULL: none
+};
+
+static int status(const struct call *call)
 {
 	struct err err = { 0 };
 	json_t *json = NULL;
 
-	if (control_ask(config->run_dir, &json, &err)) {
+	if (control_ask(call->config->run_dir, &json, &err)) {
 		fprintf(stderr, "brass-agent: %s\n", err.text);
 		return EXIT_FAILED;
 	}
-	if (as_json) {
+	if (json_object_get(call->given, "json")) {
 		json_dumpf(json, stdout, JSON_INDENT(2));
 		putchar('\n');
 	} else {
-		control_print(json);
+		status_print(json);
 	}
 	json_decref(json);
 	return EXIT_FINE;
 }
 
-// The words and options of the command line; options may stand on both sides of the word.
-static int parse(int argc, char **argv, json_t **ret_fields, json_t **ret_given, const char **ret_word, struct err *err)
-{
-	json_t *more_fields = NULL, *more_given = NULL;
-	int first = 0, second = 0;
-	int rc = options_parse(&options, argc, argv, ret_fields, ret_given, &first, err);
+static const struct word {
+	const char *name, *argument; // NULL: takes none; else it is optional
+	const char *help;
+	int (*run)(const struct call *call); // returns an exit code
+} words[] = {
+	{ "status", NULL, "what the running agent does", status },
+};
 
-	if (rc || first >= argc)
-		return rc;
-	*ret_word = argv[first];
-	rc = options_parse(&options, argc - first, argv + first, &more_fields, &more_given, &second, err);
-	if (rc)
-		return rc;
-	json_object_update(*ret_fields, more_fields);
-	json_object_update(*ret_given, more_given);
-	json_decref(more_fields);
-	json_decref(more_given);
-	if (strcmp(*ret_word, "status") != 0 || second < argc - first)
-		return err_set(err, -1, NULL, "unexpected word %s; see --help",
-			strcmp(*ret_word, "status") != 0 ? *ret_word : argv[first + second]);
+static const struct word *find_word(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (strcmp(words[i].name, name) == 0)
+			return &words[i];
+	return NULL;
+}
+
+static void help(void)
+{
+	options_help(&options);
+	printf("\nWords:\n");
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+		char left[64];
+
+		snprintf(left, sizeof(left), "%s%s%s%s", words[i].name, words[i].argument ? " [" : "",
+			words[i].argument ? words[i].argument : "", words[i].argument ? "]" : "");
+		printf("  %-30s %s\n", left, words[i].help);
+	}
+}
+
+// The command line as it was given. Words and options may be mixed.
+struct line {
+	json_t *fields, *given;
+	const struct word *word; // NULL: run
+	const char *argument;
+};
+
+static int take_word(struct line *line, const char *text, struct err *err)
+{
+	if (!line->word)
+		line->word = find_word(text);
+	else if (line->word->argument && !line->argument)
+		line->argument = text;
+	else
+		return err_set(err, -EINVAL, NULL, "unexpected word %s; see --help", text);
+	return line->word ? 0 : err_set(err, -EINVAL, NULL, "unknown word %s; see --help", text);
+}
+
+static int parse(int argc, char **argv, struct line *line, struct err *err)
+{
+	*line = (struct line) { .fields = json_object(), .given = json_object() };
+	for (int at = 0; at < argc;) {
+		json_t *fields = NULL, *given = NULL;
+		int next = 0;
+		int rc = options_parse(&options, argc - at, argv + at, &fields, &given, &next, err);
+
+		if (rc)
+			return rc;
+		json_object_update(line->fields, fields);
+		json_object_update(line->given, given);
+		json_decref(fields);
+		json_decref(given);
+		at += next;
+		if (at < argc && (rc = take_word(line, argv[at], err)))
+			return rc;
+	}
 	return 0;
 }
 
 int main(int argc, char **argv)
 {
-	json_t *fields = NULL, *given = NULL;
 	char message[CONFILE_MESSAGE_MAX];
 	struct config config = { 0 };
-	const char *word = NULL;
 	struct err err = { 0 };
+	struct line line;
 	int code = EXIT_FINE;
 
-	if (parse(argc, argv, &fields, &given, &word, &err)) {
+	if (parse(argc, argv, &line, &err)) {
 		fprintf(stderr, "brass-agent: %s\n", err.text);
-		json_decref(fields);
-		json_decref(given);
+		json_decref(line.fields);
+		json_decref(line.given);
 		return EXIT_USAGE;
 	}
-	const char *path = json_string_value(json_object_get(given, "config"));
+	const char *path = json_string_value(json_object_get(line.given, "config"));
 
 	if (!path)
 		path = DEFAULT_FILE;
-	if (json_object_get(given, "help")) {
-		options_help(&options);
-	} else if (json_object_get(given, "version")) {
+	if (json_object_get(line.given, "help")) {
+		help();
+	} else if (json_object_get(line.given, "version")) {
 		printf("brass-agent %s\n", BRASS_VERSION);
-	} else if (json_object_get(given, "help-fields")) {
+	} else if (json_object_get(line.given, "help-fields")) {
 		help_fields();
-	} else if (config_read(path, fields, &config, message)) {
+	} else if (config_read(path, line.fields, &config, message)) {
 		fprintf(stderr, "brass-agent: %s\n", message);
 		code = EXIT_USAGE;
-	} else if (json_object_get(given, "check")) {
+	} else if (json_object_get(line.given, "check")) {
 		printf("%s: fine\n", path);
-	} else if (word) {
-		code = status(&config, json_object_get(given, "json") != NULL);
+	} else if (line.word) {
+		code = line.word->run(&(const struct call) { &config, line.given, line.argument });
 	} else {
 		log_set_level((enum log_level)config.log_level);
 		code = agent_run(&config);
 	}
 	config_clear(&config);
-	json_decref(fields);
-	json_decref(given);
+	json_decref(line.fields);
+	json_decref(line.given);
 	return code;
 }

@@ -35,10 +35,10 @@ FLOORS = {
     "agent": [
         [],
         ["spec"],
-        ["resource", "resource_*", "res_*", "drain", "health", "docker", "journal", "sockets"],
+        ["resource", "resource_*", "res_*", "health", "docker", "journal", "sockets"],
         ["desired", "plan", "apply", "monitor", "reconcile", "observe", "host"],
         ["client", "remember", "doctor", "doctor_*", "control", "local", "load"],
-        ["config", "services", "agent", "main"],
+        ["config", "services", "drain", "status", "agent", "main"],
     ],
 }
 MAY_USE = {"shared": [], "director": ["shared"], "agent": ["shared"], "director/cli": ["shared"]}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/status.h"
+
+#include "shared/util.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+static json_t *director_status(const struct client *client)
+{
+	msec_t now = clock_now_ms();
+	char since[CLOCK_DURATION_MAX], retry[CLOCK_DURATION_MAX];
+
+	json_t *json = json_pack("{s:s, s:s, s:s}", "url", client->url, "state",
+		field_choice_name(client_state_choices, client->state), "since",
+		clock_format_duration((now - client->state_since_ms) / 1000 * 1000, since));
+	if (json && *client->error) {
+		json_object_set_new(json, "error", json_string(client->error));
+		json_object_set_new(json, "retry_in",
+			json_string(clock_format_duration(client->retry_ms > now ? client->retry_ms - now : 0, retry)));
+	}
+	return json;
+}
+
+json_t *status_make(const struct status_of *of)
+{
+	const struct services *services = of->services;
+	const struct config *config = services->config;
+	const struct inet_addr *address = &services->spec.address;
+	char text[INET_ADDR_MAX];
+	json_t *directors = json_array(), *items = json_array(), *resources = json_array(), *problems = json_array();
+
+	for (size_t c = 0; c < services->client_count; c++) {
+		json_array_append_new(directors, director_status(&services->clients[c]));
+		for (size_t b = 0; b < config->backends.count; b++)
+			json_array_append_new(items,
+				services_status(
+					services, &services->clients[c], &config->backends.items[b], of->draining));
+	}
+	for (size_t i = 0; i < of->host->journal.list.count; i++) {
+		char command[RESOURCE_COMMAND_MAX];
+
+		json_array_append_new(
+			resources, json_string(resource_command(&of->host->journal.list.items[i], true, command)));
+	}
+	for (size_t i = 0; i < of->host->left.count; i++)
+		if (*of->host->left.ops[i].why)
+			json_array_append_new(problems, json_string(of->host->left.ops[i].why));
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:I}", "version", BRASS_VERSION, "node",
+		config->node, "address", inet_addr_is_set(address) ? inet_addr_format(address, text) : "", "boot",
+		of->boot, "state", of->phase, "directors", directors, "services", items, "resources", resources,
+		"problems", problems, "repairs", (json_int_t)of->host->repairs);
+}
+
+static const char *word(const json_t *json, const char *key)
+{
+	const char *text = json_string_value(json_object_get(json, key));
+
+	return text ? text : "";
+}
+
+static int number(const json_t *json, const char *key)
+{
+	return (int)json_integer_value(json_object_get(json, key));
+}
+
+static void print_service(const json_t *service)
+{
+	const char *device = word(service, "device"), *status = word(service, "status"), *vip = word(service, "vip");
+
+	printf("  %-15s %-5s  %s%s%s%s%s", word(service, "service"), word(service, "state"), word(service, "method"),
+		*vip ? ", " : "", vip, *device ? " on " : "", device);
+	if (strcmp(status, "unknown") != 0)
+		printf("; director: %s, weight %d, %d connections", status, number(service, "effective_weight"),
+			number(service, "active"));
+	if (*word(service, "reason"))
+		printf("\n  %-15s        %s", "", word(service, "reason"));
+	putchar('\n');
+}
+
+// A director and what it and this host make of each service.
+static void print_director(const json_t *director, const json_t *services)
+{
+	const char *url = word(director, "url");
+	size_t i;
+	json_t *item;
+
+	printf("director  %s: %s for %s", url, word(director, "state"), word(director, "since"));
+	if (*word(director, "error"))
+		printf("; %s; next attempt in %s", word(director, "error"), word(director, "retry_in"));
+	putchar('\n');
+	json_array_foreach ((json_t *)(uintptr_t)services, i, item)
+		if (strcmp(word(item, "director"), url) == 0)
+			print_service(item);
+}
+
+void status_print(const json_t *status)
+{
+	const json_t *services = json_object_get(status, "services");
+	size_t i;
+	json_t *item;
+
+	printf("node      %s, address %s, %s\n", word(status, "node"),
+		*word(status, "address") ? word(status, "address") : "not known yet", word(status, "state"));
+	json_array_foreach (json_object_get(status, "directors"), i, item)
+		print_director(item, services);
+	json_array_foreach (json_object_get(status, "resources"), i, item)
+		printf("set up    %s\n", json_string_value(item));
+	json_array_foreach (json_object_get(status, "problems"), i, item)
+		printf("problem   %s\n", json_string_value(item));
+	printf("repairs   %d\n", number(status, "repairs"));
+}
