@@ -14,7 +14,9 @@
 #include "agent/remember.h"
 #include "agent/services.h"
 #include "agent/status.h"
+#include "agent/summary.h"
 #include "shared/log.h"
+#include "shared/notify.h"
 #include "shared/options.h"
 #include "shared/util.h"
 
@@ -25,6 +27,8 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
+
+#define LEAVE_MS 30000 // longest time for what comes after a drain: the directors' answers, the host given back
 
 // RUNNING -(signal)-> DRAINING -(no connections, or time over, or second signal)-> LEAVING -(all said)-> stopped
 enum phase { PHASE_RUNNING, PHASE_DRAINING, PHASE_LEAVING };
@@ -51,6 +55,7 @@ struct agent {
 	uv_signal_t terminate, interrupt;
 	size_t gone; // clients that have left
 	bool host_is_open;
+	struct notify notify;
 };
 
 // --- what directors are told ---
@@ -65,11 +70,36 @@ static json_t *make_report(void *ctx, struct client *client)
 	return services_report(&a->services, client, a->boot, a->phase != PHASE_RUNNING);
 }
 
+// To the service manager, when it differs from what was said last.
+static void say_summary(struct agent *a)
+{
+	char text[SUMMARY_MAX];
+	const size_t open = a->drain.at_directors > a->drain.here ? a->drain.at_directors : a->drain.here;
+	const msec_t left = (a->drain.end_ms - clock_now_ms() + 999) / 1000;
+
+	if (a->notify.fd < 0)
+		return;
+	switch (a->phase) {
+	case PHASE_RUNNING:
+		summary(&a->services, "", text);
+		break;
+	case PHASE_DRAINING:
+		snprintf(text, sizeof(text), "draining: %zu connection%s, %lld s left", open, open == 1 ? "" : "s",
+			(long long)(left > 0 ? left : 0));
+		break;
+	case PHASE_LEAVING:
+		snprintf(text, sizeof(text), "leaving, giving the host back");
+		break;
+	}
+	notify_status(&a->notify, text);
+}
+
 // Hears of a change: the next request of each client carries it. A client compares with what it sent last.
 static void push_changes(struct agent *a)
 {
 	for (size_t c = 0; c < a->client_count; c++)
 		client_push_if_changed(&a->clients[c]);
+	say_summary(a);
 }
 
 // --- the host ---
@@ -185,6 +215,7 @@ static void on_answered(void *ctx, struct client *client)
 	struct agent *a = ctx;
 	bool moved = take_address(a, client);
 
+	say_summary(a); // of this director's own words, at least
 	if (!moved && (!client->has_answer || services_are_current(&a->services, client)))
 		return;
 	look(a);
@@ -193,7 +224,8 @@ static void on_answered(void *ctx, struct client *client)
 
 static void on_failed(void *ctx, struct client *client)
 {
-	(void)ctx, (void)client; // it says so itself; the host stays as last known
+	(void)client; // it says so itself; the host stays as last known
+	say_summary(ctx);
 }
 
 // --- stopping ---
@@ -219,6 +251,7 @@ static void leave(struct agent *a, const char *why)
 	log_info("drain: over: %s", why);
 	uv_timer_stop(&a->drain_timer);
 	a->phase = PHASE_LEAVING;
+	say_summary(a);
 	for (size_t c = 0; c < a->client_count; c++)
 		client_leave(&a->clients[c], a->boot);
 }
@@ -228,6 +261,7 @@ static void on_drain_look(uv_timer_t *timer)
 	struct agent *a = timer->data;
 	const char *over = drain_look(&a->drain, &a->services);
 
+	say_summary(a);
 	if (over)
 		leave(a, over);
 }
@@ -248,6 +282,8 @@ static void on_stop_signal(uv_signal_t *handle, int signal)
 	log_info("%s: draining for at most %s", strsignal(signal), clock_format_duration(a->config->drain_ms, limit));
 	a->phase = PHASE_DRAINING;
 	drain_begin(&a->drain, a->config->drain_ms);
+	notify_stopping(&a->notify);
+	notify_extend(&a->notify, a->config->drain_ms + LEAVE_MS);
 	for (size_t c = 0; c < a->client_count; c++)
 		client_poll(&a->clients[c]);
 	uv_timer_start(&a->drain_timer, on_drain_look, DRAIN_LOOK_MS, DRAIN_LOOK_MS);
@@ -338,6 +374,7 @@ static void close_all(struct agent *a)
 		(uv_handle_t *)&a->interrupt };
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
 		uv_close(own[i], NULL);
+	notify_close(&a->notify);
 	uv_run(&a->loop, UV_RUN_DEFAULT); // until every handle is closed
 	uv_loop_close(&a->loop);
 	services_clear(&a->services);
@@ -346,7 +383,11 @@ static void close_all(struct agent *a)
 
 static void init_handles(struct agent *a)
 {
+	struct err err = { 0 };
+
 	uv_loop_init(&a->loop);
+	if (notify_open(&a->notify, &a->loop, &err))
+		log_warning("%s; the service manager is not told of this process", err.text);
 	uv_timer_init(&a->loop, &a->drain_timer);
 	uv_signal_init(&a->loop, &a->terminate);
 	uv_signal_init(&a->loop, &a->interrupt);
@@ -408,6 +449,8 @@ int agent_run(const struct config *config)
 		look(&a);
 		for (size_t c = 0; c < a.client_count; c++)
 			client_start(&a.clients[c]);
+		// nobody has answered yet: what waits for this one at boot must not wait for a director
+		notify_ready(&a.notify);
 		uv_run(&a.loop, UV_RUN_DEFAULT);
 		code = undo(&a);
 	}

@@ -38,7 +38,7 @@ FLOORS = {
         ["resource", "resource_*", "res_*", "health", "docker", "journal", "sockets"],
         ["desired", "plan", "apply", "monitor", "reconcile", "observe", "host"],
         ["client", "remember", "doctor", "doctor_*", "control", "local", "load"],
-        ["config", "services", "drain", "status", "agent", "main"],
+        ["config", "services", "drain", "status", "summary", "agent", "main"],
     ],
 }
 MAY_USE = {"shared": [], "director": ["shared"], "agent": ["shared"], "director/cli": ["shared"]}
