@@ -243,10 +243,11 @@ void client_push_if_changed(struct client *client)
 		client_push(client);
 }
 
-void client_poll(struct client *client)
+void client_poll(struct client *client, bool on)
 {
-	client->poll = true;
-	client_push(client);
+	if (on && !client->poll)
+		client_push(client);
+	client->poll = on;
 }
 
 static void end(struct client *client, const char *why)

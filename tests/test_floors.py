@@ -37,8 +37,8 @@ FLOORS = {
         ["spec"],
         ["resource", "resource_*", "res_*", "health", "docker", "journal", "sockets"],
         ["desired", "plan", "apply", "monitor", "reconcile", "observe", "host"],
-        ["client", "remember", "doctor", "doctor_*", "control", "local", "load"],
-        ["config", "services", "drain", "status", "summary", "agent", "main"],
+        ["client", "remember", "doctor", "doctor_*", "control", "control_*", "drain", "local", "load"],
+        ["config", "config_*", "services", "operator", "status", "summary", "words", "agent", "main"],
     ],
 }
 MAY_USE = {"shared": [], "director": ["shared"], "agent": ["shared"], "director/cli": ["shared"]}
