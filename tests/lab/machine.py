@@ -44,9 +44,10 @@ mkdir -p /lib/modules
 mount --bind @own@/modules /lib/modules
 layer @own@ /etc ''
 layer @own@ /var ''
-mkdir -p /etc/brass /etc/systemd/system
+mkdir -p /etc/brass /etc/systemd/system /etc/systemd/network
 mount --bind @own@/brass /etc/brass
 mount --bind @own@/units /etc/systemd/system
+mount --bind @own@/network /etc/systemd/network
 mount -t tmpfs none /etc/init.d
 echo @number@ >/etc/machine-id
 hostname @name@
@@ -79,7 +80,7 @@ class Machine:
         host.topology.daemons.append(self)
         self.cgroup = os.path.join(CGROUPS, f"{host.topology.prefix}-{host.name}")
         os.chmod(self.own, 0o755)
-        for name in ("brass", "units"):
+        for name in ("brass", "units", "network"):
             os.makedirs(os.path.join(self.own, name), exist_ok=True)
         for name in MASKED:
             self.unit(name, None)
@@ -100,6 +101,14 @@ class Machine:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "w") as f:
             f.write(text)
+
+    def networkd(self, **files):
+        """systemd-networkd manages this machine's devices by these .network files."""
+        for name, text in files.items():
+            self.unit(f"../network/{name.replace('_', '-')}.network", text)
+        self.enable("systemd-networkd.service")
+        for name in ("dbus.service", "dbus.socket"):  # networkctl asks over it
+            os.unlink(os.path.join(self.own, "units", name))
 
     def enable(self, name, text=None):
         """Started at boot; with text it is a unit of this machine's own."""

@@ -130,7 +130,7 @@ def test_a_reload_that_is_refused_changes_nothing(t):
         ({"node": "r2"}, "node: found r2; a running agent keeps its name, r1"),
         ({"run_dir": "/run/elsewhere"}, "run_dir: found /run/elsewhere; a running agent keeps its own"),
         ({"backends": {"web": {"method": "ip"}, "new": {}}}, 'backends.web.method: found "ip"'),
-        ({"directors": []}, "backends need one"),
+        ({"directors": []}, "directors: found 0 directors"),
     ):
         agent.configure(**{**good, **change})
         assert words in reload(agent) and "all stays as it was" in agent.log().splitlines()[-1]

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The installed units under a real systemd: started, hardened, reloaded, watched, drained, shut down."""
 
+import datetime
+import json
 import os
 import re
-import signal
 
 import machine
 import pytest
 from daemons import Agent, Director
 from machine import Machine
 from net import wait_for
-from test_agent import assert_as_before, snapshot, wait_weights
-from topology import ipvs, load, load_start, serve, tool
+from test_agent import assert_as_before, snapshot, wait_state, wait_weights
+from topology import arp_answers, ipvs, load, load_start, serve, tool
 
 pytestmark = pytest.mark.skipif(machine.missing() is not None, reason=str(machine.missing()))
 
@@ -169,15 +170,111 @@ def test_a_shutdown_drains_first(t):
     m.boot()
     wait_weights(director, 100, 100)
     steady = load_start(t.cl, t.vip, 80, c=2, rate=50)
-    slow = load_start(t.cl, t.vip, 80, n=4, c=4, path="/slow/3000", timeout=20000)
-    wait_for(lambda: sum(dest.active for dest in ipvs(t.di)[f"TCP {t.vip}:80"]) >= 4, what="requests are under way")
+    slow = load_start(t.cl, t.vip, 80, n=20, c=20, path="/slow/3000", timeout=20000)
+    wait_for(lambda: sum(dest.active for dest in ipvs(t.di)[f"TCP {t.vip}:80"]) >= 20, what="requests are under way")
     m.power_off()
     m.wait_off()
     counts = slow.result()
-    assert counts["failed"] == 0 and counts["servers"] == {"r1": 2, "r2": 2}, counts
+    assert counts["failed"] == 0 and counts["servers"]["r1"] >= 5, counts
     counts = steady.finish()
     assert counts["failed"] == 0 and counts["servers"]["r2"] > 0, counts
     assert t.r1.addresses("lo") == ["127.0.0.1/8", "::1/128"]
+
+
+def test_a_reload_of_the_unit(t):
+    director = Director(t.di)
+    director.make("web", host=t.vip, port=80, method="rr")
+    director.make("api", host="10.1.0.110", port=80, method="rr")
+    m = agent_machine(t, director)
+    m.boot()
+    wait_summary(m, "^1 service up")
+    pid = m.show("brass-agent", "MainPID")
+    steady = load_start(t.cl, t.vip, 80, c=2, rate=50)
+    config = {"node": "r1", "directors": [director.url], "insecure": True}
+    m.configure("agent", **config, backends={"web": {}, "api": {}})
+    m.systemctl("reload", "brass-agent")
+    wait_summary(m, "^2 services up; 1 of 1 directors$")
+    assert load(t.cl, "10.1.0.110", 80, n=5)["ok"] == 5
+    # what cannot be taken over fails the reload; the reason is in the journal and in the status
+    m.configure("agent", **{**config, "node": "r9"}, backends={"web": {}})
+    assert m.systemctl("reload", "brass-agent", check=False).returncode == 1
+    assert "node: found r9; a running agent keeps its name, r1" in m.journal("brass-agent")
+    wait_summary(m, "^reload refused: node: found r9; .*; 2 services up; 1 of 1 directors$")
+    assert m.show("brass-agent", "MainPID", "ActiveState") == {"MainPID": pid, "ActiveState": "active"}
+    # SIGHUP is as good, without an answer
+    m.configure("agent", **config, backends={"web": {}})
+    m.systemctl("kill", "-s", "HUP", "brass-agent")
+    wait_summary(m, "^1 service up; 1 of 1 directors$")
+    assert steady.finish()["failed"] == 0
+
+
+# ---------------------------------------------------------------- who else manages the network
+
+NETWORKD = {
+    "10-eth0": "[Match]\nName=eth0\n[Network]\nAddress=10.1.0.101/24\nGateway=10.1.0.1\n",
+    # the worst case: it manages the agent's own devices as well
+    "20-brass": "[Match]\nName=brass*\n[Network]\n",
+}
+
+
+def changes(monitor, what):
+    """Of `ip -ts monitor`: "Deleted" or "made" and the time in seconds, one after the other, of each line about it."""
+    found = []
+    for stamp, words in re.findall(r"^\[(\S+)\] ?(.*)$", monitor.stdout(), re.MULTILINE):
+        if what in words:
+            found += ["Deleted" if words.startswith("Deleted") else "made", datetime.datetime.fromisoformat(stamp).timestamp()]
+    return found
+
+
+def test_networkd_takes_what_is_not_its_own(t, measured):
+    """systemd-networkd removes addresses, rules and routes that are not in its files when it configures a device anew."""
+    director = Director(t.di)
+    director.make("web", host=t.vip, port=80, method="rr")
+    director.make("tun", host="10.1.0.110", port=80, method="rr")
+    m = agent_machine(t, director, backends={"web": {"device": "brass0"}, "tun": {"method": "ipip"}}, address="10.1.0.101")
+    m.networkd(**{name: text + "KeepConfiguration=no\nIPv6AcceptRA=no\nLinkLocalAddressing=no\n" for name, text in NETWORKD.items()})
+    t.r1.ip("addr flush dev eth0 scope global")  # they are networkd's from now on
+    m.boot()
+    wait_summary(m, "^2 services up", timeout=20)
+
+    def whole():
+        return t.r1.addresses("brass0") == [f"{t.vip}/32"] and "10.1.0.110/32" in t.r1.addresses("brass-ipip") and "from 10.1.0.110 lookup 4673" in t.r1.run("ip", "rule").stdout
+
+    wait_for(whole, what="the host is set up")
+    monitor = t.r1.start("ip", "-ts", "monitor", "address", "rule")
+    m.systemctl("restart", "systemd-networkd")  # takes nothing, in this version: only what is configured anew is swept
+    m.run("networkctl", "reconfigure", "eth0", "brass0", "brass-ipip")
+    wait_for(lambda: "Deleted" in monitor.stdout() and changes(monitor, f"inet {t.vip}/32")[0] == "Deleted", what="networkd took the VIP")
+    wait_for(whole, what="the host is set up again")
+    wait_summary(m, "^2 services up")
+    assert load(t.cl, t.vip, 80, n=10)["ok"] == 10 and load(t.cl, "10.1.0.110", 80, n=10)["ok"] == 10
+    status = json.loads(m.run("brass-agent", "status", "--json").stdout)
+    assert status["repairs"] == 2
+    # each was taken once and put back once: nobody fights
+    m.systemctl("restart", "systemd-networkd")
+    took = []
+    for what in (f"inet {t.vip}/32", "inet 10.1.0.110/32"):
+        assert changes(monitor, what)[::2] == ["Deleted", "made"], monitor.stdout()
+        took.append(changes(monitor, what)[3] - changes(monitor, what)[1])
+    assert max(took) < 1
+    measured(f"VIPs that systemd-networkd took were back after {max(took) * 1000:.0f} ms")
+
+
+def test_networking_is_started_again(t):
+    """What ifdown and ifup do to a device, as `systemctl restart networking` runs them."""
+    director = Director(t.di)
+    director.make("web", host=t.vip, port=80, method="rr")
+    director.make("tun", host="10.1.0.110", port=80, method="rr")
+    serve(t.r1)
+    agent = Agent(t.r1, [director], {"web": {}, "tun": {"method": "ipip"}})
+    wait_state(agent, "up", "tun")
+    t.r1.ip("addr flush dev eth0", "link set eth0 down")
+    t.r1.ip("link set eth0 up", "addr add 10.1.0.101/24 dev eth0", "route add default via 10.1.0.1")
+    for name, vip in (("web", t.vip), ("tun", "10.1.0.110")):
+        wait_state(agent, "up", name)
+        wait_for(lambda: load(t.cl, vip, 80, n=5, timeout=1000)["ok"] == 5, 20, f"{name} is served again")  # noqa: B023
+    assert "advmss" in t.r1.run("ip", "route", "show", "table", "4673", "default").stdout
+    assert arp_answers(t.ro, "eth1", t.vip) == [t.di.mac()]
 
 
 # ---------------------------------------------------------------- the director
