@@ -25,10 +25,11 @@ int host_may_change(struct err *err)
 	return err_set(err, -EPERM, NULL, "no permission to change the network: run as root, or with CAP_NET_ADMIN");
 }
 
-int host_open(const char *run_dir, struct host *ret, struct err *err)
+static int open_by(int (*open_journal)(const char *run_dir, struct journal *ret, struct err *err), const char *run_dir,
+	struct host *ret, struct err *err)
 {
 	struct host host = { 0 };
-	int rc = journal_open(run_dir, &host.journal, err);
+	int rc = open_journal(run_dir, &host.journal, err);
 
 	if (!rc)
 		rc = netsock_open(NETLINK_ROUTE, &host.sock, err);
@@ -38,6 +39,16 @@ int host_open(const char *run_dir, struct host *ret, struct err *err)
 	}
 	*ret = host;
 	return 0;
+}
+
+int host_open(const char *run_dir, struct host *ret, struct err *err)
+{
+	return open_by(journal_open, run_dir, ret, err);
+}
+
+int host_peek(const char *run_dir, struct host *ret, struct err *err)
+{
+	return open_by(journal_peek, run_dir, ret, err);
 }
 
 void host_close(struct host *host)
@@ -118,6 +129,11 @@ static int make_plan(struct host *host, struct spec *spec, struct plan *ret_plan
 		rc = plan_make(&want, &host->journal.list, &host->seen, ret_plan);
 	resource_list_clear(&want);
 	return rc == -ENOMEM ? err_set(err, rc, NULL, "out of memory") : rc;
+}
+
+int host_preview(struct host *host, struct spec *spec, struct plan *ret, struct err *err)
+{
+	return make_plan(host, spec, ret, err);
 }
 
 // What will be ours is written down before it is made.

@@ -24,6 +24,8 @@ struct host {
 int host_may_change(struct err *err);
 
 int host_open(const char *run_dir, struct host *ret, struct err *err);
+// Only to look: nothing is made, moved or written, and only host_preview and host_address may follow.
+int host_peek(const char *run_dir, struct host *ret, struct err *err);
 // What was set up stays.
 void host_close(struct host *host);
 
@@ -36,6 +38,9 @@ int host_give_back(struct host *host, struct err *err);
 
 // This host's own address on the way to its default gateway; -ENETUNREACH without one.
 int host_address(const struct host *host, struct inet_addr *ret);
+
+// What host_reconcile would do first, in ret; host->seen is what it is based on.
+int host_preview(struct host *host, struct spec *spec, struct plan *ret, struct err *err);
 
 // What keeps this service from being right, "" when nothing does. Valid after host_reconcile with the same spec.
 void host_problem(

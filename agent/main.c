@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/agent.h"
 #include "agent/config.h"
+#include "agent/preview.h"
 #include "agent/words.h"
 #include "shared/log.h"
 #include "shared/options.h"
@@ -20,6 +21,7 @@ static const struct option_row rows[] = {
 	{ "service", 0, "NAME", NULL, "drain, undrain: this service; default: all" },
 	{ "timeout", 0, "TIME", NULL, "drain: wait at most so long (default: drain in the configuration)" },
 	{ "no-wait", 0, NULL, NULL, "drain: do not wait" },
+	{ "dry-run", 0, NULL, NULL, "the same as the word plan" },
 	{ "run-dir", 0, "DIR", "run_dir", "journal, last known state, control socket (default /run/brass)" },
 	{ "log-level", 0, "LEVEL", "log_level", "error, warning, info or debug" },
 	{ "help-fields", 0, NULL, NULL, "print the fields of the configuration file" },
@@ -58,6 +60,9 @@ static const struct word {
 		"no new connections for all services, or one; waits for the open ones", words_drain },
 	{ "undrain", NULL, { "service" }, true, "new connections again", words_undrain },
 	{ "reload", NULL, { NULL }, true, "the running agent reads its configuration again", words_reload },
+	{ "plan", NULL, { "dry-run" }, false, "what would be done on this host, as commands; changes nothing",
+		preview_word },
+	{ "restore", NULL, { NULL }, true, "after a crash: undo what a killed agent has left", words_restore },
 };
 
 static const struct word *find_word(const char *name)
@@ -146,6 +151,8 @@ static int parse(int argc, char **argv, struct line *line, struct err *err)
 		if (at < argc && (rc = take_word(line, argv[at], err)))
 			return rc;
 	}
+	if (!line->word && json_object_get(line->given, "dry-run"))
+		line->word = find_word("plan");
 	return check_options(line, err);
 }
 

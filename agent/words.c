@@ -2,9 +2,12 @@
 #include "agent/words.h"
 
 #include "agent/control.h"
+#include "agent/host.h"
 #include "agent/status.h"
 #include "shared/clock.h"
+#include "shared/log.h"
 #include "shared/options.h"
+#include "shared/util.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -187,4 +190,68 @@ int words_reload(const struct words_call *call)
 
 	json_decref(request);
 	return rc ? complain(&err) : EXIT_FINE;
+}
+
+// --- restore ---
+
+// What a killed agent left in RUN_DIR beside the journal.
+static void forget(const char *run_dir)
+{
+	static const char *const files[] = { "state.json", "drain.json", "agent.sock" };
+	char path[512];
+
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		snprintf(path, sizeof(path), "%s/%s", run_dir, files[i]);
+		if (unlink(path) == 0)
+			log_info("removed %s", path);
+	}
+}
+
+static int fail(int rc, const struct err *err)
+{
+	complain(err);
+	return rc == -EPERM || rc == -EACCES ? EXIT_PERMISSION : EXIT_FAILED;
+}
+
+// One that makes no sense is for a person to look at, and is not put aside here.
+static int check_journal(const char *run_dir, struct err *err)
+{
+	struct journal journal = { 0 };
+	int rc = journal_peek(run_dir, &journal, err);
+
+	journal_close(&journal);
+	return rc;
+}
+
+int words_restore(const struct words_call *call)
+{
+	const char *run_dir = call->config->run_dir;
+	struct err err = { 0 };
+	struct host host;
+
+	if (control_is_there(run_dir)) {
+		err_set(&err, -EBUSY, NULL,
+			"a brass-agent is running here: stop it, and it gives the host back itself");
+		return complain(&err);
+	}
+	int rc = host_may_change(&err);
+	if (!rc)
+		rc = check_journal(run_dir, &err);
+	if (!rc && access(run_dir, F_OK)) {
+		printf("nothing to do: there is no %s\n", run_dir);
+		return EXIT_FINE;
+	}
+	if (!rc)
+		rc = host_open(run_dir, &host, &err);
+	if (rc)
+		return fail(rc, &err);
+	const size_t count = host.journal.list.count;
+
+	rc = host_give_back(&host, &err);
+	host_close(&host);
+	if (rc)
+		return fail(rc, &err);
+	forget(run_dir);
+	puts(count ? "the host is as it was found" : "nothing to do: no agent has left anything here");
+	return EXIT_FINE;
 }

@@ -19,5 +19,6 @@ int words_status(const struct words_call *call);
 int words_drain(const struct words_call *call);
 int words_undrain(const struct words_call *call);
 int words_reload(const struct words_call *call);
+int words_restore(const struct words_call *call);
 
 #endif

@@ -2,16 +2,19 @@
 """The words of brass-agent that ask a running agent or do without one: drain, undrain, status --watch, plan, restore; and VIPs
 without a director."""
 
+import difflib
 import json
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 
 import pytest
 from daemons import Agent, Director
 from net import wait_for
-from test_agent import LEASE, agents, assert_as_before, service, snapshot, wait_state
+from test_agent import LEASE, agents, assert_as_before, look_at, service, snapshot, wait_state
 from topology import arp_answers, dr_topology, ipvs, load, load_start, nat_topology, routed_topology, serve
 
 
@@ -167,8 +170,6 @@ def test_a_mistake_is_named_and_changes_nothing(t, words, code, text):
 
 def talk(agent, data):
     """One connection to the control socket: what is answered to these bytes until the end."""
-    import socket
-
     with socket.socket(socket.AF_UNIX) as s:
         s.settimeout(10)
         s.connect(os.path.join(agent.config["run_dir"], "agent.sock"))
@@ -367,3 +368,191 @@ def test_static_is_set_up_and_kept_while_directors_are_away(t):
     wait_for(lambda: "10.1.0.99/32" in t.r1.addresses("brass-ipip") and f"{t.vip}/32" in t.r1.addresses("lo"), what="both are kept")
     assert agent.stop() == 0
     assert t.r1.addresses("lo") == ["127.0.0.1/8", "::1/128"] and t.r1.link("brass-ipip") is None
+
+
+# ---------------------------------------------------------------- plan
+
+
+def plan(agent, *words, code=0):
+    done = agent.command("plan", *words, check=False)
+    assert done.returncode == code, done
+    return done.stdout.splitlines()
+
+
+def commands(lines, sign="+"):
+    return [line[2:] for line in lines if line.startswith(sign + " ")]
+
+
+def same_but_marks(text):
+    """Without numbers of devices, what says who made it (alias, protocol), and what the kernel draws by lot for each new device."""
+    text = re.sub(r"^(\d+: |    alias .*\n)", "", text, flags=re.M)
+    text = re.sub(r" proto (181|unspec|static|boot)\b| permaddr \S+", "", text)
+    text = re.sub(r"^eth0@[^:]*:", "eth0:", text, flags=re.M)  # the other end is in another namespace
+    text = re.sub(r"link/ether (?!02:)\S+", "link/ether of-its-own", text)
+    text = re.sub(r"fe80::\w+:\w+:\w+:\w+", "fe80::of-its-own", text)
+    return sorted(line.strip() for line in text.splitlines())
+
+
+METHODS_4 = [
+    {"host": "10.1.0.100"},
+    {"host": "fd00:1::100"},
+    {"host": "10.1.0.120", "device": "vips0"},
+    {"host": "10.1.0.121", "method": "ipip"},
+    {"host": "fd00:1::121", "method": "ipip"},
+    {"host": "10.1.0.122", "method": "gue", "tunnel": {"port": 6081}},
+    {"host": "10.1.0.123", "method": "gre", "tunnel": {"checksum": "on"}},
+    {"host": "10.1.0.124", "method": "nat", "port": 8080, "gateway": "10.1.0.10"},
+]
+METHODS_6 = [
+    {"host": "10.1.0.131", "method": "ipip"},
+    {"host": "fd00:1::131", "method": "ipip"},
+    {"host": "fd00:1::132", "method": "gue"},
+    {"host": "10.1.0.133", "method": "gre"},
+    {"host": "fd00:1::134", "method": "nat", "port": 8080, "protocol": "udp", "gateway": "fd00:1::10"},
+]
+ROUTES = [
+    "route add 172.16.0.0/16 nexthop via 10.1.0.1 weight 2 nexthop via 10.1.0.10",
+    "route add blackhole 172.17.0.0/16",
+    "route add 172.18.0.0/16 via 10.1.0.1 mtu lock 1400 advmss 1000 initcwnd 20",
+    "nexthop add id 5 via 10.1.0.1 dev eth0",
+    "route add 172.19.0.0/16 nhid 5",
+    "route add 172.20.0.0/16 via 10.9.9.9 dev eth0 onlink",
+    "route add 172.21.0.0/16 via inet6 fd00:1::1 dev eth0",
+    "route add 172.22.0.0/16 via 10.1.0.1 src 10.1.0.101 metric 7",
+    "route add fd00:77::/64 via fd00:1::1 metric 77 pref high",
+    "route add unreachable fd00:78::/64",
+    "route add fd00:79::/64 nexthop via fd00:1::1 nexthop via fd00:1::10",
+]
+
+
+@pytest.mark.parametrize("outer, methods", [(4, METHODS_4), (6, METHODS_6)], ids=["outer4", "outer6"])
+@pytest.mark.parametrize("rp_filter", [0, 1])
+def test_typed_by_hand_the_plan_makes_what_the_agent_makes(t, outer, methods, rp_filter):
+    for key in ("default", "eth0"):
+        t.r1.sysctl(f"net/ipv4/conf/{key}/rp_filter", rp_filter)
+    t.r1.ip(*ROUTES)
+    before = snapshot(t.r1)
+    agent = Agent(t.r1, [], None, static=methods, insecure=None, address=t.r1.v6 if outer == 6 else t.r1.v4, start=False)
+    lines = plan(agent)
+    assert plan(agent, *[]) == lines and agent.command("--dry-run").stdout.splitlines() == lines
+    assert not os.path.exists(agent.config["run_dir"])
+    assert_as_before(t.r1, before)
+    assert not commands(lines, "-") and not commands(lines, "!")
+
+    agent.start()
+    wait_for(lambda: agent.status() and all(s["state"] == "up" for s in agent.status()["static"] if not s["port"]), what="set up by the agent")
+    made = snapshot(t.r1)
+    assert plan(agent) == ["# nothing to do: the host is as it should be"]
+    assert agent.stop() == 0
+    assert_as_before(t.r1, before)
+
+    script = "\n".join(commands(lines))
+    done = t.r1.run("sh", "-ex", stdin=script, check=False)
+    assert done.returncode == 0, done.stderr
+    wait_for(lambda: "tentative" not in look_at(t.r1), what="addresses are there")
+    typed = snapshot(t.r1)
+
+    # the routes that the kernel makes for IPv6 addresses of tunnels come after the copy of the table was typed
+    follow = [line for line in plan(agent) if line != "# nothing to do: the host is as it should be"]
+    assert all(re.match(r"\+ ip -6 route append \S+ dev (brass-\S+|vips0|lo) ", line) for line in follow), follow
+    t.r1.run("sh", "-ex", stdin="\n".join(commands(follow)))
+    typed = snapshot(t.r1)
+    a, b = same_but_marks(made), same_but_marks(typed)
+    assert a == b, "\n".join(difflib.unified_diff(a, b, "the agent", "by hand", lineterm="", n=0))
+
+
+def test_plan_asks_directors_and_does_not_register(t):
+    director = Director(t.di)
+    director.make("web", host=t.vip, port=80)
+    agent = Agent(t.r1, [director, "http://10.1.0.99:4672"], {"web": {}, "mail": {}}, address=None, start=False)
+    lines = plan(agent, code=1)  # mail is not known
+    assert f"# {director.url}: asked" in lines and f"# {director.url}: it has no service mail" in lines
+    assert any(line.startswith("# http://10.1.0.99:4672: ") and line.endswith("it has said nothing before") for line in lines), lines
+    assert "# address: 10.1.0.101" in lines
+    assert commands(lines)[-1] == f"ip addr add {t.vip}/32 dev lo"
+    assert director.get("/agent") == {}
+    # with what was remembered, when nobody answers
+    agent.configure(directors=[director.url], backends={"web": {"check": "none"}})
+    agent.start()
+    wait_state(agent, "up")
+    agent.kill9()
+    t.r1.ip(f"addr del {t.vip}/32 dev lo")
+    director.kill9()
+    lines = plan(agent)
+    assert lines[0].startswith(f"# {director.url}: ") and lines[0].endswith("this is what it said last"), lines
+    assert commands(lines) == [f"ip addr add {t.vip}/32 dev lo"]
+    # what an earlier run made and nobody wants goes
+    director.start()
+    assert director.api("DELETE", "/service/web")[0] == 200
+    lines = plan(agent, code=1)
+    assert commands(lines, "-") == [f"ip addr del {t.vip}/32 dev lo", *(c for c in commands(lines, "-") if c.startswith("sysctl"))]
+    assert "sysctl -w net/ipv4/conf/eth0/arp_ignore=0" in commands(lines, "-")
+    t.r1.sysctl("net/ipv4/conf/eth0/arp_ignore", 2)  # somebody else's by now
+    assert "sysctl -w net/ipv4/conf/eth0/arp_ignore=0" not in commands(plan(agent, code=1), "-")
+
+
+def test_plan_names_what_is_in_the_way(t):
+    agent = static(t.r1, {"host": t.vip}, {"host": "10.1.0.121", "method": "ipip"}, start=False)
+    t.r1.ip("link add brass-ipip type dummy", f"addr add {t.vip}/32 dev eth0")
+    lines = plan(agent, code=1)
+    conflicts = commands(lines, "!")
+    assert any(c.startswith("ip link add brass-ipip") and "is there already, as dummy" in c for c in conflicts), lines
+    assert any(c.startswith(f"ip addr add {t.vip}/32 dev lo: VIP {t.vip} is already on device eth0") for c in conflicts), lines
+    t.r1.run("ip", "link", "del", "brass-ipip")
+    t.r1.run("ip", "addr", "del", f"{t.vip}/32", "dev", "eth0")
+    t.r1.sysctl("net/ipv4/conf/all/arp_ignore", 3)
+    conflicts = commands(plan(agent, code=1), "!")
+    assert f"ip addr add {t.vip}/32 dev lo: not added, because this host would answer ARP for it" in conflicts
+
+
+# ---------------------------------------------------------------- restore
+
+
+def test_restore_after_a_kill_leaves_no_trace(t):
+    t.r1.sysctl("net/ipv4/conf/eth0/arp_ignore", 4)  # an original that is not the default
+    before = snapshot(t.r1)
+    director = Director(t.di)
+    director.make("web", host=t.vip, port=80)
+    director.make("six", host=t.vip6, port=80)
+    nat = {"host": "10.1.0.124", "method": "nat", "port": 8080, "gateway": "10.1.0.10"}
+    agent = Agent(t.r1, [director], {"web": {"method": "gue"}, "six": {"method": "dr"}}, static=[nat, {"host": "10.1.0.9", "device": "vips0"}])
+    wait_state(agent, "up")
+    wait_state(agent, "up", "six")
+    agent.command("drain", "--service", "six", "--no-wait")
+    done = agent.command("restore", check=False)
+    assert done.returncode == 1 and "a brass-agent is running here" in done.stderr
+    assert agent.status()["state"] == "running"
+    agent.kill9()
+    assert f"{t.vip}/32" in t.r1.addresses("brass-ipip")
+    run_dir = agent.config["run_dir"]
+    os.unlink(agent.file)  # it needs no configuration
+    done = t.r1.run(agent.binary, "--run-dir", run_dir, "restore")
+    assert done.stdout == "the host is as it was found\n"
+    assert_as_before(t.r1, before)
+    assert os.listdir(run_dir) == []
+    assert t.r1.run(agent.binary, "--run-dir", run_dir, "restore").stdout.startswith("nothing to do")
+    assert t.r1.run(agent.binary, "--run-dir", run_dir + "-none", "restore").stdout.startswith("nothing to do")
+    assert not os.path.exists(run_dir + "-none")
+
+
+def test_restore_says_what_it_cannot_do(t):
+    agent = Agent(t.r1, [], None, static=[{"host": t.vip}], insecure=None)
+    wait_for(lambda: f"{t.vip}/32" in t.r1.addresses("lo"), what="set up")
+    agent.kill9()
+    journal = os.path.join(agent.config["run_dir"], "journal.json")
+    with t.r1.inside():
+        binary = shutil.copy(agent.binary, t.directory)  # where everybody may read it
+        argv = [binary, "--run-dir", agent.config["run_dir"], "restore"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=10, user=65534)
+    assert done.returncode == 3 and "root" in done.stderr
+    with open(journal) as f:
+        text = f.read()
+    with open(journal, "w") as f:
+        f.write(text[:-20])
+    done = agent.command("restore", check=False)
+    assert done.returncode == 1 and f"{journal} makes no sense" in done.stderr
+    assert os.path.exists(journal), "a person may still read it"
+    with open(journal, "w") as f:
+        f.write(text)
+    agent.command("restore")
+    assert t.r1.addresses("lo") == ["127.0.0.1/8", "::1/128"]
