@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 
 #define LEAVE_MS 30000 // longest time for what comes after a drain: the directors' answers, the host given back
@@ -459,6 +460,8 @@ int agent_run(struct config *config, const char *path, const json_t *options)
 	int code = EXIT_FINE;
 
 	signal(SIGPIPE, SIG_IGN);
+	// programs that we start (checks) inherit no capabilities of the unit's
+	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
 	init_handles(&a);
 	int rc = host_may_change(&err);
 
