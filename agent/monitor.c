@@ -64,6 +64,11 @@ void monitor_wake_in(struct monitor *monitor, msec_t ms)
 		uv_timer_start(&monitor->later, on_soon, (uint64_t)ms, 0);
 }
 
+void monitor_set_interval(struct monitor *monitor, msec_t interval_ms)
+{
+	uv_timer_start(&monitor->periodic, on_soon, (uint64_t)interval_ms, (uint64_t)interval_ms);
+}
+
 void monitor_watch_main(struct monitor *monitor, bool matters)
 {
 	monitor->watches_main = matters;

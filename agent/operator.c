@@ -54,8 +54,8 @@ static int check_service(const struct operator* operator, const json_t * request
 
 static void poll_clients(const struct operator* operator, bool on)
 {
-	for (size_t c = 0; c < operator->services->client_count; c++)
-		client_poll(&operator->clients[c], on);
+	for (size_t c = 0; c < operator->services->clients->count; c++)
+		client_poll(operator->services->clients->items[c], on);
 }
 
 static void on_timer(uv_timer_t *timer);
@@ -73,14 +73,14 @@ static void on_timer(uv_timer_t *timer)
 	struct operator* operator= timer->data;
 	const struct services *services = operator->services;
 
-	look_in(operator, drains_look(&operator->drains, &services->spec, services->clients, services->client_count));
+	look_in(operator, drains_look(&operator->drains, &services->spec, services->clients));
 	operator->events.counted(operator->events.ctx);
 }
 
 int operator_open(struct operator* operator, uv_loop_t * loop, const struct config *config,
-	const struct services *services, struct client *clients, const struct operator_events *events, struct err *err)
+	const struct services *services, const struct operator_events *events, struct err *err)
 {
-	*operator=(struct operator) { .config = config, .services = services, .clients = clients, .events = *events };
+	*operator=(struct operator) { .config = config, .services = services, .events = *events };
 	uv_timer_init(loop, &operator->timer);
 	operator->timer.data = operator;
 	int rc = drains_open(config->run_dir, config->drain_ms, &operator->drains, err);

@@ -24,7 +24,6 @@ struct operator
 {
 	const struct config *config;
 	const struct services *services;
-	struct client *clients; // those of services; asked more often while something waits
 	struct drains drains;
 	uv_timer_t timer; // until all is over
 	struct operator_events events;
@@ -32,7 +31,7 @@ struct operator
 
 // Reads what an earlier run was asked. The timer is on the loop in any case, also after an error.
 int operator_open(struct operator* operator, uv_loop_t * loop, const struct config *config,
-	const struct services *services, struct client *clients, const struct operator_events *events, struct err *err);
+	const struct services *services, const struct operator_events *events, struct err *err);
 // The agent stops and waits for everything itself.
 void operator_pause(struct operator* operator);
 void operator_close(struct operator* operator);

@@ -19,7 +19,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 FLOORS = {
     "shared": [
         ["err", "log", "clock", "inet", "diff", "field", "field_type", "out", "slices", "util", "footprint"],
-        ["confile", "confile_*", "options", "http_client", "tunnel"],
+        ["confile", "confile_*", "options", "http_client", "notify", "tunnel"],
         ["netsock", "iflink", "ifaddr", "route", "route_*", "fou"],
         ["check", "check_*", "protocol"],
     ],
@@ -38,7 +38,7 @@ FLOORS = {
         ["resource", "resource_*", "res_*", "health", "docker", "journal", "sockets", "evidence"],
         ["desired", "plan", "apply", "monitor", "reconcile", "observe", "host", "repairs"],
         ["client", "remember", "doctor", "doctor_*", "control", "control_*", "drain", "local", "load"],
-        ["config", "config_*", "services", "operator", "status", "words", "preview", "agent", "main"],
+        ["config", "config_*", "services", "operator", "reload", "retire", "status", "summary", "words", "preview", "agent", "agent_*", "main"],
     ],
 }
 MAY_USE = {"shared": [], "director": ["shared"], "agent": ["shared"], "director/cli": ["shared"]}
