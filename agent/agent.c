@@ -321,7 +321,7 @@ static void on_stop_signal(uv_signal_t *handle, int signal)
 	a->drain = drain_begin("", a->config->drain_ms);
 	notify_stopping(&a->notify);
 	notify_extend(&a->notify, a->config->drain_ms + LEAVE_MS);
-	operator_pause(&a->operator);
+	drain_control_pause(&a->drains);
 	retire_pause(&a->retire);
 	for (size_t c = 0; c < a->clients.count; c++)
 		client_poll(a->clients.items[c], true);
@@ -329,16 +329,9 @@ static void on_stop_signal(uv_signal_t *handle, int signal)
 	uv_timer_start(&a->drain_timer, on_drain_look, DRAIN_LOOK_MS, DRAIN_LOOK_MS);
 }
 
-// --- what an operator wants ---
-
-static void on_operator_wants(void *ctx)
+static void on_drains_changed(void *ctx)
 {
 	push_changes(ctx);
-}
-
-static void on_operator_counted(void *ctx)
-{
-	agent_show_changes(ctx);
 }
 
 // --- life ---
@@ -401,11 +394,9 @@ static int open_all(struct agent *a, struct err *err)
 		rc = err_set(err, -ENOMEM, NULL, "out of memory");
 	if (rc)
 		return rc;
-	const struct operator_events events = { on_operator_wants, on_operator_counted, a };
-
-	a->operator_is_open = true;
-	rc = operator_open(&a->operator, & a->loop, config, &a->services, &events, err);
-	a->services.drains = &a->operator.drains;
+	a->drains_are_open = true;
+	rc = drain_control_open(&a->drains, &a->loop, config, &a->services, on_drains_changed, a, err);
+	a->services.drains = &a->drains.drains;
 	return rc;
 }
 
@@ -419,8 +410,8 @@ static void close_all(struct agent *a)
 	http_client_free(a->http);
 	monitor_free(a->monitor);
 	control_free(a->control);
-	if (a->operator_is_open)
-		operator_close(&a->operator);
+	if (a->drains_are_open)
+		drain_control_close(&a->drains);
 	if (a->host_is_open)
 		host_close(&a->host);
 	uv_handle_t *const own[] = { (uv_handle_t *)&a->drain_timer, (uv_handle_t *)&a->rest_timer,

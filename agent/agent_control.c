@@ -23,21 +23,21 @@ static int begin_drain(void *ctx, const json_t *request, struct err *err)
 {
 	struct agent *a = ctx;
 
-	return operator_drain(&a->operator, request, err);
+	return drain_control_drain(&a->drains, request, err);
 }
 
 static int begin_undrain(void *ctx, const json_t *request, struct err *err)
 {
 	struct agent *a = ctx;
 
-	return operator_undrain(&a->operator, request, err);
+	return drain_control_undrain(&a->drains, request, err);
 }
 
 static json_t *look_drain(void *ctx, const json_t *request, bool *ret_more)
 {
 	const struct agent *a = ctx;
 
-	return operator_progress(&a->operator, request, ret_more);
+	return drain_control_progress(&a->drains, request, ret_more);
 }
 
 static int begin_reload(void *ctx, const json_t *request, struct err *err)

@@ -7,11 +7,11 @@
 #include "agent/client.h"
 #include "agent/control.h"
 #include "agent/drain.h"
+#include "agent/drain_control.h"
 #include "agent/host.h"
 #include "agent/load.h"
 #include "agent/local.h"
 #include "agent/monitor.h"
-#include "agent/operator.h"
 #include "agent/retire.h"
 #include "agent/services.h"
 #include "shared/notify.h"
@@ -38,14 +38,14 @@ struct agent {
 	bool address_by_route;             // or the default route did
 	struct services services;
 	enum phase phase;
-	struct operator operator;
+	struct drain_control drains;
 	struct retire retire;
 	struct drain drain; // of the stop
 	size_t operations;  // of the host, when it was last looked at
 	uv_timer_t drain_timer, rest_timer;
 	uv_signal_t terminate, interrupt, hangup;
 	size_t gone; // clients that have left
-	bool host_is_open, operator_is_open;
+	bool host_is_open, drains_are_open;
 	struct notify notify;
 	char trouble[160]; // with the last reload, "": none
 };

@@ -138,7 +138,7 @@ static void take_over(struct agent *a, struct change *change)
 	struct config *old = a->config;
 
 	a->config = STEAL(change->config);
-	a->operator.config = a->config;
+	a->drains.config = a->config;
 	log_set_level((enum log_level)a->config->log_level);
 	monitor_set_interval(a->monitor, a->config->check_interval_ms);
 	if (change->http) {

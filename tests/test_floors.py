@@ -38,7 +38,7 @@ FLOORS = {
         ["resource", "resource_*", "res_*", "health", "docker", "journal", "sockets", "evidence"],
         ["desired", "plan", "apply", "monitor", "reconcile", "observe", "host", "repairs"],
         ["client", "remember", "doctor", "doctor_*", "control", "control_*", "drain", "local", "load"],
-        ["config", "config_*", "services", "operator", "reload", "retire", "status", "summary", "words", "preview", "agent", "agent_*", "main"],
+        ["config", "config_*", "services", "drain_control", "reload", "retire", "status", "summary", "words", "preview", "agent", "agent_*", "main"],
     ],
 }
 MAY_USE = {"shared": [], "director": ["shared"], "agent": ["shared"], "director/cli": ["shared"]}

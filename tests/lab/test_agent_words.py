@@ -68,13 +68,12 @@ def test_drain_of_one_service_loses_nothing_and_the_other_goes_on(t):
     assert slow.result()["ok"] == 2
     # drained means that nothing comes any more; the host stays as it is
     assert f"{t.vip}/32" in t.r1.addresses("lo")
-    before = load(t.cl, t.vip, 80, n=6)
-    assert before["servers"] == {"r2": 6}
-    assert load(t.cl, t.vip, 8080, n=6)["servers"] == {"r1": 3, "r2": 3}
+    assert load(t.cl, t.vip, 80, n=6)["servers"] == {"r2": 6}
+    assert set(load(t.cl, t.vip, 8080, n=6)["servers"]) == {"r1", "r2"}
     assert director.get("/service/web/r1")["reason"] == "an operator asked for it"
     assert first.command("undrain", "--service", "web").stdout == ""
     wait_for(lambda: weights(t) == {"10.1.0.101:80": 100, "10.1.0.102:80": 100}, what="web has its weight again")
-    assert load(t.cl, t.vip, 80, n=6)["servers"] == {"r1": 3, "r2": 3}
+    assert set(load(t.cl, t.vip, 80, n=6)["servers"]) == {"r1", "r2"}
     for running in (web, api):
         counts = running.finish()
         assert counts["failed"] == 0 and counts["ok"] > 50, counts
@@ -215,6 +214,8 @@ def test_status_watch_tells_of_each_change(t):
     wait_for(lambda: documents()[-1]["repairs"] == 1, what="the repair")
     director.process.signal(signal.SIGKILL)
     wait_for(lambda: documents()[-1]["directors"][0]["state"] == "waiting", 8, "the director is away")
+    with t.di.capture("eth0", "tcp port 4672") as seen:  # another attempt fails in the same way, which is no news
+        seen.wait(lambda p: "Flags [R" in p.text, 2, 15, "refusals")
     for one, next_one in zip(documents(), documents()[1:]):
         for document in (one, next_one):
             for director_status in document["directors"]:

@@ -246,7 +246,7 @@ def test_networkd_takes_what_is_not_its_own(t, measured):
     monitor = t.r1.start("ip", "-ts", "monitor", "address", "rule")
     m.systemctl("restart", "systemd-networkd")  # takes nothing, in this version: only what is configured anew is swept
     m.run("networkctl", "reconfigure", "eth0", "brass0", "brass-ipip")
-    wait_for(lambda: "Deleted" in monitor.stdout() and changes(monitor, f"inet {t.vip}/32")[0] == "Deleted", what="networkd took the VIP")
+    wait_for(lambda: changes(monitor, f"inet {t.vip}/32")[:1] == ["Deleted"], what="networkd took the VIP")
     wait_for(whole, what="the host is set up again")
     wait_summary(m, "^2 services up")
     assert load(t.cl, t.vip, 80, n=10)["ok"] == 10 and load(t.cl, "10.1.0.110", 80, n=10)["ok"] == 10

@@ -146,17 +146,17 @@ def test_the_routes_with_the_mss_follow_the_main_table():
 
 
 def test_one_route_of_two_protocols_is_copied_once():
-    """As when a default route was set by hand and systemd-networkd sets the same one: the copy once came and went for ever."""
+    """As when a default route was set by hand and systemd-networkd sets the same one: each look once found the copy wanting."""
     with routed_topology() as t:
-        start(t, {"method": "ipip"}, servers=[t.r1])
+        _, _, (agent,) = start(t, {"method": "ipip"}, servers=[t.r1])
         t.r1.run("ip", "route", "append", "default", "via", "10.2.0.1", "proto", "static")
         assert len(t.r1.run("ip", "route", "show", "default").stdout.splitlines()) == 2
         t.r1.ip("route add 198.51.100.0/24 via 10.2.0.1")
         wait_for(lambda: "198.51.100.0/24" in t.r1.run("ip", "route", "show", "table", "4673").stdout, what="the copy is up to date")
-        monitor = t.r1.start("ip", "monitor", "route")
-        t.r1.ip("route add 203.0.113.0/24 via 10.2.0.1")
-        wait_for(lambda: "203.0.113.0/24 via 10.2.0.1 dev eth0 table 4673" in monitor.stdout(), what="the next one follows")
-        assert len([line for line in monitor.stdout().splitlines() if "4673" in line]) == 1
+        copied = agent.log().count("table 4673")
+        t.r1.ip("link add late0 up type veth peer late1")
+        wait_for(lambda: t.r1.sysctl("net/ipv4/conf/late0/arp_ignore") == "1", what="another look")
+        assert agent.log().count("table 4673") == copied
 
 
 def test_a_router_has_too_many_routes_to_copy():
