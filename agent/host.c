@@ -13,7 +13,7 @@
 
 int host_open(const char *run_dir, struct host *ret, struct err *err)
 {
-	struct host host = { .look_again_ms = -1 };
+	struct host host = { .look_again_ms = -1, .evidence.own = (uint32_t)getpid() };
 	int rc = journal_open(run_dir, &host.journal, err);
 
 	if (!rc)
