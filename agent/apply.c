@@ -206,7 +206,8 @@ size_t apply_plan(struct netsock *ns, struct plan *plan, const struct observed *
 		else
 			op->error = run_op(&a, op, &err);
 		a.devices_changed |= r->kind == RESOURCE_DEVICE;
-		if (op->error == -ENODEV && r->kind == RESOURCE_CONF)
+		if (op->error == -ENODEV && r->kind == RESOURCE_CONF &&
+			iflink_find(observed->links, observed->link_count, r->dev))
 			op->error = 0; // unplugged in the meantime: nobody there to answer ARP
 		if (!op->error)
 			continue;

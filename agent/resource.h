@@ -56,7 +56,7 @@ int resource_conf_number(const char *name);
 // "all" is no device: its settings are written to /proc, and count for every device that has a smaller one.
 #define RESOURCE_DEV_ALL "all"
 bool resource_is_all(const struct resource *r);
-// Is it a setting that keeps a device from answering ARP for VIPs?
+// A setting without which this host would answer ARP for a VIP.
 bool resource_keeps_arp_quiet(const struct resource *r);
 
 // The command that a person would type to make it (added) or to take it away.

@@ -37,8 +37,8 @@ FLOORS = {
         ["spec"],
         ["resource", "resource_*", "res_*", "health", "docker", "journal", "sockets", "evidence"],
         ["desired", "plan", "apply", "monitor", "reconcile", "observe", "host", "repairs"],
-        ["client", "remember", "doctor", "doctor_*", "control", "local", "load"],
-        ["config", "services", "drain", "status", "agent", "main"],
+        ["client", "remember", "doctor", "doctor_*", "control", "control_*", "drain", "local", "load"],
+        ["config", "config_*", "services", "operator", "status", "words", "preview", "agent", "main"],
     ],
 }
 MAY_USE = {"shared": [], "director": ["shared"], "agent": ["shared"], "director/cli": ["shared"]}
