@@ -118,7 +118,7 @@ void evidence_note(struct evidence *evidence, struct nlmsghdr *hdr)
 {
 	struct evidence_event event = { .is_set = true };
 
-	if (hdr->nlmsg_pid && ((hdr->nlmsg_pid ^ (uint32_t)getpid()) & PID_BITS) == 0)
+	if (hdr->nlmsg_pid && ((hdr->nlmsg_pid ^ evidence->own) & PID_BITS) == 0)
 		return;
 	for (size_t i = 0; i < ARRAY_SIZE(readers); i++) {
 		if (readers[i].type != hdr->nlmsg_type || !readers[i].read(hdr, &event))

@@ -20,6 +20,7 @@
 #define EVIDENCE_KEPT 128
 
 struct evidence {
+	uint32_t own; // number of this process, set by the caller: what it does itself is left out
 	struct evidence_event {
 		bool is_set;
 		enum resource_kind kind;

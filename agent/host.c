@@ -28,7 +28,7 @@ int host_may_change(struct err *err)
 static int open_by(int (*open_journal)(const char *run_dir, struct journal *ret, struct err *err), const char *run_dir,
 	struct host *ret, struct err *err)
 {
-	struct host host = { 0 };
+	struct host host = { .look_again_ms = -1, .evidence.own = (uint32_t)getpid() };
 	int rc = open_journal(run_dir, &host.journal, err);
 
 	if (!rc)
@@ -113,7 +113,7 @@ static int look_at_mirrors(struct host *host, struct spec *spec, struct resource
 
 // A device keeps its number when it is renamed, and what was changed on it, with what it had before, stays with the
 // device. What belongs to one that is gone is forgotten; another one may have its name by now.
-static int follow_devices(struct host *host, struct err *err)
+static int follow_devices(struct host *host)
 {
 	const struct observed *seen = &host->seen;
 	struct resource_list list = { 0 };
@@ -140,7 +140,8 @@ static int follow_devices(struct host *host, struct err *err)
 	}
 	resource_list_clear(&host->journal.list);
 	host->journal.list = list;
-	return journal_save(&host->journal, err);
+	host->journal_changed = true;
+	return 0;
 }
 
 static int make_plan(struct host *host, struct spec *spec, struct plan *ret_plan, struct err *err)
@@ -151,9 +152,9 @@ static int make_plan(struct host *host, struct spec *spec, struct plan *ret_plan
 	observed_clear(&host->seen);
 	int rc = observe(host->sock, &more, &host->seen, err);
 	if (!rc)
-		rc = follow_devices(host, err);
+		rc = follow_devices(host);
 	if (rc)
-		return rc;
+		return rc == -ENOMEM ? err_set(err, rc, NULL, "out of memory") : rc;
 	spec->mtu = observe_mtu(&host->seen, &spec->address);
 	rc = desired(spec, host->seen.links, host->seen.link_count, &want);
 	for (size_t i = 0; i < host->journal.list.count && host->keeps_all && !rc; i++)
@@ -264,6 +265,9 @@ int host_reconcile(struct host *host, struct spec *spec, struct err *err)
 		struct plan plan = { 0 };
 
 		rc = make_plan(host, spec, &plan, err);
+		if (!rc && host->journal_changed)
+			rc = journal_save(&host->journal, err);
+		host->journal_changed &= rc != 0;
 		if (!rc) {
 			name_repairs(host, &plan);
 			brake(host, &plan, now_ms);

@@ -20,6 +20,7 @@ struct host {
 	msec_t look_again_ms; // in so many milliseconds; -1: at the next event or check
 	bool follows_main;    // the main routing table matters
 	bool said_too_many;
+	bool journal_changed; // and is not on disk yet
 	bool keeps_all; // set by the owner: not all that is wanted is known, so what was set up stays, and is kept so
 };
 

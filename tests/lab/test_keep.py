@@ -188,6 +188,15 @@ while True:
         self.pid = self.process.popen.pid
 
 
+def system_calls(agent, seconds):
+    """How many of each it makes in that time, counted by another program; and "total"."""
+    out = f"{agent.host.topology.directory}/strace"
+    agent.host.run("timeout", "-s", "INT", seconds, "strace", "-c", "-f", "-o", out, "-p", agent.process.popen.pid, check=False, timeout=seconds + 25)
+    with open(out) as f:
+        rows = [line.split() for line in f if re.match(r" *\d", line)]
+    return {row[-1]: int(row[3]) for row in rows}
+
+
 def cpu_ticks(agent):
     with open(f"/proc/{agent.process.popen.pid}/stat") as f:
         fields = f.read().rsplit(")", 1)[1].split()
@@ -207,12 +216,8 @@ def test_a_war_costs_little_and_ends(measured):
         down = wait_for(lambda: service(agent)["state"] == "down" and service(agent), 10, "the service is down")
         assert down["reason"] == f"ip addr add {t.vip}/32 dev lo: undone again and again, by othermanager (pid {other.pid})"
         wait_for(lambda: {k: [d.weight for d in v] for k, v in ipvs(t.di).items()} == {f"TCP {t.vip}:80": [0], "TCP 10.1.0.99:80": [100]}, what="weights")
-        # 15 s of it, counted by another program
-        out = f"{t.directory}/strace"
         before = cpu_ticks(agent), agent.status()["repairs"]
-        t.r1.run("timeout", "-s", "INT", "15", "strace", "-c", "-f", "-o", out, "-p", agent.process.popen.pid, check=False, timeout=40)
-        with open(out) as f:
-            calls = int(re.search(r"^100.00 +\S+ +(?:\S+ +)?(\d+) .*total", f.read(), re.M)[1])
+        calls = system_calls(agent, 15)["total"]
         made = agent.status()["repairs"] - before[1]
         measured(f"a VIP that is deleted as often as it comes, 15 s: {made} repairs, {calls} system calls, {(cpu_ticks(agent) - before[0]) * 10} ms CPU")
         assert made <= 5 and calls < 6000
@@ -381,6 +386,24 @@ def test_no_kind_of_device_answers_for_a_vip(when):
 
 
 # ---------------------------------------------------------------- at rest
+
+
+def test_at_rest_it_wakes_up_for_what_it_has_to_do(measured):
+    """A look at the listeners a second, a look at the host each check_interval, a heartbeat each third of the lease; and while nobody
+    answers nothing but attempts."""
+    with dr_topology() as t:
+        director = Director(t.di)
+        director.make("web", host=t.vip, port=80)
+        serve(t.r1)
+        agent = Agent(t.r1, [director], {"web": {"method": "dr", "check": "listen"}}, address=t.r1.v4, ttl="9s")
+        wait_state(agent, "up")
+        calls = system_calls(agent, 15)
+        measured(f"at rest, 15 s: {calls['epoll_wait']} wake-ups, {calls['total']} system calls")
+        # 15 + 3 + 5 * (the answer, libcurl's time-outs, the next request), and as much again for luck
+        assert calls["epoll_wait"] <= 80
+        alone = Agent(t.r2, ["http://10.1.0.77:4672"], {"web": {}}, address=t.r2.v4)
+        wait_for(lambda: alone.status()["directors"][0]["state"] == "waiting", what="nobody answers")
+        assert system_calls(alone, 5)["epoll_wait"] <= 60
 
 
 def test_at_rest_it_is_small(measured):

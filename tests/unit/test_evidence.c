@@ -129,7 +129,7 @@ static void test_each_kind_finds_its_own(void **state)
 	const struct resource mirror = { .kind = RESOURCE_MIRROR, .table = 4673, .addr.family = AF_INET6 };
 	const struct resource conf = { .kind = RESOURCE_CONF, .dev = "eth0" };
 	struct resource from = { .kind = RESOURCE_RULE, .table = 4672 };
-	struct evidence e = { 0 };
+	struct evidence e = { .own = (uint32_t)getpid() };
 	pid_t pid = child_of_name("networkd");
 
 	(void)state;
@@ -167,7 +167,7 @@ static void test_each_kind_finds_its_own(void **state)
 static void test_bounded_and_the_latest_counts(void **state)
 {
 	const struct resource one = vip("10.0.0.100"), first = vip("10.1.0.0");
-	struct evidence e = { 0 };
+	struct evidence e = { .own = (uint32_t)getpid() };
 
 	(void)state;
 	address(&e, RTM_DELADDR, "10.1.0.0", 0);
