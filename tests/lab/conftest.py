@@ -21,6 +21,22 @@ def pytest_collection_modifyitems(config, items):
         out = [item for item in items if item.get_closest_marker("qemu")]
         config.hook.pytest_deselected(items=out)
         items[:] = [item for item in items if item not in out]
+    if share := os.environ.get("BRASS_SHARE"):
+        keep_share(config, items, *map(int, share.split("/")))
+
+
+def keep_share(config, items, number, count):
+    """BRASS_SHARE=1/2: the first of two shares of about equal length. A file stays whole: its tests may share what is
+    slow to make."""
+    files = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    shares = [[] for _ in range(count)]
+    for tests in sorted(files.values(), key=len, reverse=True):
+        min(shares, key=len).extend(tests)
+    mine = set(shares[number - 1])
+    config.hook.pytest_deselected(items=[item for item in items if item not in mine])
+    items[:] = [item for item in items if item in mine]
 
 
 @pytest.fixture(autouse=True, scope="session")
