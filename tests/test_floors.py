@@ -19,7 +19,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 FLOORS = {
     "shared": [
         ["err", "log", "clock", "inet", "diff", "field", "out", "slices", "util"],
-        ["confile", "confile_*", "options", "http_client", "tunnel"],
+        ["confile", "confile_*", "options", "http_client", "notify", "tunnel"],
         ["netsock", "iflink", "ifaddr", "route", "route_*", "fou"],
         ["check", "check_*", "protocol"],
     ],
