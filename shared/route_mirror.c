@@ -184,6 +184,20 @@ static int by_bytes(const void *a, const void *b)
 	return c ? c : (left->len > right->len) - (left->len < right->len);
 }
 
+// "main" may have one route twice, of two protocols; copies of both would be the same, and one table takes one of them.
+static void drop_doubles(struct reading *r)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < r->count; i++) {
+		if (kept && by_bytes(&r->items[kept - 1], &r->items[i]) == 0)
+			free(r->items[i]);
+		else
+			r->items[kept++] = r->items[i];
+	}
+	r->count = kept;
+}
+
 static int read_table(struct netsock *ns, int family, struct reading *r, struct err *err)
 {
 	const struct rtmsg head = { .rtm_family = (uint8_t)family };
@@ -197,6 +211,7 @@ static int read_table(struct netsock *ns, int family, struct reading *r, struct 
 	if (rc == -ENOENT)
 		rc = 0; // no route was ever in it
 	sort_items(r->items, r->count, sizeof(struct route_copy *), by_bytes);
+	drop_doubles(r);
 	return rc;
 }
 

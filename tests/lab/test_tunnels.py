@@ -145,6 +145,20 @@ def test_the_routes_with_the_mss_follow_the_main_table():
         assert agent.status()["repairs"] == 1
 
 
+def test_one_route_of_two_protocols_is_copied_once():
+    """As when a default route was set by hand and systemd-networkd sets the same one: each look once found the copy wanting."""
+    with routed_topology() as t:
+        _, _, (agent,) = start(t, {"method": "ipip"}, servers=[t.r1])
+        t.r1.run("ip", "route", "append", "default", "via", "10.2.0.1", "proto", "static")
+        assert len(t.r1.run("ip", "route", "show", "default").stdout.splitlines()) == 2
+        t.r1.ip("route add 198.51.100.0/24 via 10.2.0.1")
+        wait_for(lambda: "198.51.100.0/24" in t.r1.run("ip", "route", "show", "table", "4673").stdout, what="the copy is up to date")
+        copied = agent.log().count("table 4673")
+        t.r1.ip("link add late0 up type veth peer late1")
+        wait_for(lambda: t.r1.sysctl("net/ipv4/conf/late0/arp_ignore") == "1", what="another look")
+        assert agent.log().count("table 4673") == copied
+
+
 def test_a_router_has_too_many_routes_to_copy():
     with routed_topology() as t:
         t.r1.ip(*(f"route add 10.{100 + n // 250}.{n % 250}.0/24 via 10.2.0.1" for n in range(4200)))
