@@ -27,6 +27,16 @@ static int write_all(int fd, const char *text, size_t len)
 	return 0;
 }
 
+// A file belongs to whom its folder belongs to: the agent's user must be able to read what root wrote by hand.
+static int give_to_owner(int fd, int dir)
+{
+	struct stat folder;
+
+	if (geteuid() != 0)
+		return 0;
+	return fstat(dir, &folder) || (folder.st_uid != 0 && fchown(fd, folder.st_uid, folder.st_gid)) ? -errno : 0;
+}
+
 int journal_write_file(const char *path, const json_t *json, struct err *err)
 {
 	char temporary[544], folder[512];
@@ -37,12 +47,12 @@ int journal_write_file(const char *path, const json_t *json, struct err *err)
 		return err_set(err, -ENOMEM, NULL, "out of memory");
 	snprintf(temporary, sizeof(temporary), "%s.new", path);
 	snprintf(folder, sizeof(folder), "%s", path);
-	fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	int rc = fd < 0 ? -errno : write_all(fd, text, strlen(text));
-	if (!rc && (fsync(fd) || rename(temporary, path)))
-		rc = -errno;
-	dir = rc ? -1 : open(dirname(folder), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (!rc && (dir < 0 || fsync(dir)))
+	dir = open(dirname(folder), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = dir < 0 ? -1 : open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	int rc = fd < 0 ? -errno : give_to_owner(fd, dir);
+	if (!rc)
+		rc = write_all(fd, text, strlen(text));
+	if (!rc && (fsync(fd) || rename(temporary, path) || fsync(dir)))
 		rc = -errno;
 	return rc ? err_set(err, rc, NULL, "cannot write %s: %s", path, strerror(-rc)) : 0;
 }

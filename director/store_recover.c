@@ -2,10 +2,15 @@
 // Rows are read forwards until the damage, then backwards until the damage from the other side.
 #include "director/store.h"
 
+#include "shared/util.h"
+
 #include <errno.h>
+#include <fcntl.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 struct recovery {
 	struct store *to;
@@ -66,6 +71,20 @@ static int read_rows(struct recovery *r, sqlite3 *from, const char *query, bool 
 	return rc;
 }
 
+// The new file belongs to whom the old one did: root recovers it for the director's user.
+static int make_alike(const char *path, const char *old)
+{
+	struct stat stat_old;
+	_cleanup_close_ int fd = -1;
+
+	if (stat(old, &stat_old))
+		return -errno;
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, stat_old.st_mode & 0777);
+	if (fd < 0)
+		return -errno;
+	return geteuid() == 0 && fchown(fd, stat_old.st_uid, stat_old.st_gid) ? -errno : 0;
+}
+
 int store_recover(const char *path,
 	bool (*accept)(void *ctx, enum store_kind kind, const char *owner, const char *name, const char *text),
 	void *ctx, char ret_kept[], size_t kept_size, size_t *ret_saved, size_t *ret_lost, struct err *err)
@@ -77,6 +96,11 @@ int store_recover(const char *path,
 
 	if (!rc)
 		rc = rename_with_logs(path, ret_kept);
+	if (!rc) {
+		rc = make_alike(path, ret_kept);
+		if (rc)
+			rename_with_logs(ret_kept, path);
+	}
 	if (rc)
 		return err_set(err, rc, "store", "%s: cannot be put aside: %s", path, strerror(-rc));
 	rc = store_open(path, &to, err);

@@ -182,6 +182,21 @@ static void an_older_file_stays_until_the_new_one_is_whole(void **state)
 	assert_int_equal(access(temporary, F_OK), -1);
 }
 
+static void what_root_writes_belongs_to_the_owner_of_the_folder(void **state)
+{
+	struct scene *s = *state;
+	struct err err = { 0 };
+	struct stat written;
+
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(chown(s->dir, 4321, 4322), 0);
+	assert_int_equal(journal_save(&s->journal, &err), 0);
+	assert_int_equal(stat(s->journal.path, &written), 0);
+	assert_int_equal(written.st_uid, 4321);
+	assert_int_equal(written.st_gid, 4322);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -192,6 +207,7 @@ int main(void)
 		TEST(a_bad_entry_is_refused),
 		TEST(what_cannot_be_written_is_said),
 		TEST(an_older_file_stays_until_the_new_one_is_whole),
+		TEST(what_root_writes_belongs_to_the_owner_of_the_folder),
 	};
 
 	return cmocka_run_group_tests_name("journal", tests, NULL, NULL);
