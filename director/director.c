@@ -9,6 +9,7 @@
 #include "director/state.h"
 #include "director/sync.h"
 #include "shared/log.h"
+#include "shared/notify.h"
 #include "shared/options.h"
 #include "shared/util.h"
 
@@ -41,7 +42,22 @@ struct director {
 	uv_prepare_t turn;
 	msec_t lease_due_ms; // when the lease timer fires, -1: it is not set
 	int repairs;         // made by the verification under way
+	struct notify notify;
+	char trouble[160]; // of the last reload, "": none
 };
+
+// To the service manager, when it differs from what was said last.
+static void say_summary(struct director *d)
+{
+	const struct model *model = &d->state.model;
+	char text[NOTIFY_STATUS_MAX];
+
+	if (d->notify.fd < 0)
+		return;
+	snprintf(text, sizeof(text), "%s%s%u services, %u backends, %u agents", d->trouble, *d->trouble ? "; " : "",
+		HASH_COUNT(model->services), HASH_COUNT(model->by_name), HASH_COUNT(model->agents));
+	notify_status(&d->notify, text);
+}
 
 static void on_stop_signal(uv_signal_t *handle, int signal)
 {
@@ -49,6 +65,7 @@ static void on_stop_signal(uv_signal_t *handle, int signal)
 
 	log_info("%s: stopping%s", strsignal(signal),
 		d->config->flush_on_exit ? "" : "; the kernel's table stays as it is");
+	notify_stopping(&d->notify);
 	uv_stop(&d->loop);
 }
 
@@ -181,23 +198,25 @@ static int reload_settings(struct director *d, struct config *next, struct err *
 	return rc;
 }
 
-static void on_hangup(uv_signal_t *handle, int signal)
+static void reload(struct director *d)
 {
-	struct director *d = handle->data;
 	struct config *next = calloc(1, sizeof(*next));
 	char message[CONFILE_MESSAGE_MAX] = "out of memory";
 	struct err err = { 0 };
 
-	(void)signal;
+	d->trouble[0] = '\0';
 	if (!next || config_read(d->file, d->options, next, message)) {
 		log_error("reload: %s; all stays as it was", message);
+		snprintf(d->trouble, sizeof(d->trouble), "reload refused: %.140s", message);
 		if (next)
 			config_clear(next);
 		free(next);
 		return;
 	}
-	if (declare_services(d, next, &err) || reload_settings(d, next, &err))
+	if (declare_services(d, next, &err) || reload_settings(d, next, &err)) {
 		log_error("reload: %s; the rest is taken over", err.text);
+		snprintf(d->trouble, sizeof(d->trouble), "reload not complete: %.130s", err.text);
+	}
 	name_fixed(d->config, next);
 	log_set_level((enum log_level)next->log_level);
 	d->state.reap_after_ms = next->reap_ms;
@@ -209,10 +228,23 @@ static void on_hangup(uv_signal_t *handle, int signal)
 	log_info("reload: %s: read again", d->file ? d->file : "options");
 }
 
+static void on_hangup(uv_signal_t *handle, int signal)
+{
+	struct director *d = handle->data;
+
+	(void)signal;
+	notify_reloading(&d->notify);
+	reload(d);
+	notify_ready(&d->notify);
+}
+
 // Before the loop sleeps: what timers and checks have brought since, in one commit and one batch.
 static void on_turn(uv_prepare_t *prepare)
 {
-	state_settle_facts(&((struct director *)prepare->data)->state);
+	struct director *d = prepare->data;
+
+	state_settle_facts(&d->state);
+	say_summary(d);
 }
 
 static void agent_changed(void *ctx, struct agent *agent)
@@ -369,7 +401,11 @@ static void start_timers(struct director *d)
 
 static void init_handles(struct director *d)
 {
+	struct err err = { 0 };
+
 	uv_loop_init(&d->loop);
+	if (notify_open(&d->notify, &d->loop, &err))
+		log_warning("%s; the service manager is not told of this process", err.text);
 	uv_timer_init(&d->loop, &d->lease);
 	uv_timer_init(&d->loop, &d->resync);
 	uv_timer_init(&d->loop, &d->drain);
@@ -405,6 +441,7 @@ static void stop(struct director *d)
 		(uv_handle_t *)&d->hangup };
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
 		uv_close(own[i], NULL);
+	notify_close(&d->notify);
 	uv_run(&d->loop, UV_RUN_DEFAULT); // until every handle is closed
 	uv_loop_close(&d->loop);
 }
@@ -457,6 +494,7 @@ int director_run(struct config *config, const char *path, const json_t *options)
 		start_timers(&d);
 		log_info("brass-director %s: API on http://%s, VIPs on %s, store %s", BRASS_VERSION,
 			inet_endpoint_format(&config->listen.endpoints[0], listen), config->vip_device, config->store);
+		notify_ready(&d.notify);
 		uv_run(&d.loop, UV_RUN_DEFAULT);
 	}
 	stop(&d);
