@@ -2,18 +2,9 @@
 // One direction: answers and events change what is wanted or what is there; the host is reconciled; what came of it is
 // reported when it differs from what was said last. Stopping is the same with a spec that has become empty, after the
 // connections are gone.
-#include "agent/agent.h"
-
-#include "agent/client.h"
-#include "agent/control.h"
-#include "agent/drain_control.h"
-#include "agent/host.h"
-#include "agent/load.h"
-#include "agent/local.h"
-#include "agent/monitor.h"
+#include "agent/agent_internal.h"
 #include "agent/remember.h"
-#include "agent/services.h"
-#include "agent/status.h"
+#include "agent/summary.h"
 #include "shared/log.h"
 #include "shared/options.h"
 #include "shared/util.h"
@@ -22,36 +13,10 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 
-// RUNNING -(signal)-> DRAINING -(no connections, or time over, or second signal)-> LEAVING -(all said)-> stopped
-enum phase { PHASE_RUNNING, PHASE_DRAINING, PHASE_LEAVING };
-
-struct agent {
-	const struct config *config;
-	uv_loop_t loop;
-	struct http_client *http;
-	struct host host;
-	struct monitor *monitor;
-	struct control *control;
-	struct local *local;
-	struct load *load; // NULL: no weight depends on it
-	bool host_failed;  // the last look ended with an error
-	struct client *clients;
-	size_t client_count;
-	char boot[PROTOCOL_BOOT_MAX + 1];
-	struct inet_addr address;          // RIP; not set: not known yet
-	const struct client *address_from; // whose connection showed it; NULL: configured, or of an earlier run
-	bool address_by_route;             // or the default route did
-	struct services services;
-	enum phase phase;
-	struct drain_control drains;
-	struct drain drain; // of the stop
-	uv_timer_t drain_timer;
-	uv_signal_t terminate, interrupt;
-	size_t gone; // clients that have left
-	bool host_is_open, drains_are_open;
-};
+#define LEAVE_MS 30000 // longest time for what comes after a drain: the directors' answers, the host given back
 
 // --- what directors are told ---
 
@@ -65,13 +30,41 @@ static json_t *make_report(void *ctx, struct client *client)
 	return services_report(&a->services, client, a->boot, a->phase != PHASE_RUNNING);
 }
 
+// To the service manager, when it differs from what was said last.
+static void say_summary(struct agent *a)
+{
+	char text[SUMMARY_MAX], drain[DRAIN_TEXT_MAX];
+
+	if (a->notify.fd < 0)
+		return;
+	switch (a->phase) {
+	case PHASE_RUNNING:
+		summary(&a->services, a->trouble, text);
+		break;
+	case PHASE_DRAINING:
+		snprintf(text, sizeof(text), "draining: %s", drain_describe(&a->drain, drain));
+		break;
+	case PHASE_LEAVING:
+		snprintf(text, sizeof(text), "leaving, giving the host back");
+		break;
+	}
+	notify_status(&a->notify, text);
+}
+
+// Who looks at this agent sees it: those who watch, and the service manager.
+void agent_show_changes(struct agent *a)
+{
+	control_changed(a->control);
+	say_summary(a);
+}
+
 // Hears of a change: the next request of each client carries it, and who watches sees it. A client compares with what
 // it sent last.
 static void push_changes(struct agent *a)
 {
-	control_changed(a->control);
-	for (size_t c = 0; c < a->client_count; c++)
-		client_push_if_changed(&a->clients[c]);
+	agent_show_changes(a);
+	for (size_t c = 0; c < a->clients.count; c++)
+		client_push_if_changed(a->clients.items[c]);
 }
 
 // --- the host ---
@@ -80,8 +73,8 @@ static bool anything_is_known(const struct agent *a)
 {
 	if (!a->config->backends.count)
 		return true;
-	for (size_t c = 0; c < a->client_count; c++)
-		if (a->clients[c].has_answer)
+	for (size_t c = 0; c < a->clients.count; c++)
+		if (a->clients.items[c]->has_answer)
 			return inet_addr_is_set(&a->address);
 	return false;
 }
@@ -125,7 +118,7 @@ static void on_load_changed(void *ctx)
 	push_changes(a);
 }
 
-static bool depends_on_load(const struct config *config)
+bool agent_depends_on_load(const struct config *config)
 {
 	for (size_t i = 0; i < config->backends.count; i++)
 		if (config->backends.items[i].weight.by_pressure)
@@ -160,9 +153,8 @@ static void find_address(struct agent *a)
 		log_info("address %s: it routes to the default gateway", inet_addr_format(&a->address, text));
 }
 
-static void look(void *ctx)
+void agent_look(struct agent *a)
 {
-	struct agent *a = ctx;
 	struct services *s = &a->services;
 	struct err err = { 0 };
 
@@ -182,6 +174,11 @@ static void look(void *ctx)
 		log_error("cannot set up the host: %s; tried again at the next event or check", err.text);
 	want_local(a);
 	judge(a, rc ? err.text : NULL);
+}
+
+static void look(void *ctx)
+{
+	agent_look(ctx);
 }
 
 // Without a configured address it is the one that the connection to the first director to answer came from, and it
@@ -208,19 +205,17 @@ static void on_answered(void *ctx, struct client *client)
 	struct agent *a = ctx;
 	bool moved = take_address(a, client);
 
-	control_changed(a->control);
+	agent_show_changes(a);
 	if (!moved && (!client->has_answer || services_are_current(&a->services, client)))
 		return;
-	look(a);
-	remember_save(a->config->run_dir, &a->address, a->clients, a->client_count);
+	agent_look(a);
+	remember_save(a->config->run_dir, &a->address, &a->clients);
 }
 
 static void on_failed(void *ctx, struct client *client)
 {
-	const struct agent *a = ctx;
-
 	(void)client; // it says so itself; the host stays as last known
-	control_changed(a->control);
+	agent_show_changes(ctx);
 }
 
 // --- stopping ---
@@ -230,12 +225,30 @@ static void stop_now(struct agent *a)
 	uv_stop(&a->loop);
 }
 
+void agent_drop_client(struct agent *a, struct client *client)
+{
+	size_t c = 0;
+
+	while (a->clients.items[c] != client)
+		c++;
+	for (a->clients.count--; c < a->clients.count; c++)
+		a->clients.items[c] = a->clients.items[c + 1];
+	client_free(client);
+	if (a->address_from == client) {
+		a->address_from = NULL;
+		for (c = 0; c < a->clients.count && !a->address_from; c++)
+			take_address(a, a->clients.items[c]);
+	}
+	agent_look(a);
+}
+
 static void on_gone(void *ctx, struct client *client)
 {
 	struct agent *a = ctx;
 
-	(void)client;
-	if (++a->gone == a->client_count)
+	if (a->phase != PHASE_LEAVING)
+		agent_drop_client(a, client);
+	else if (++a->gone == a->clients.count)
 		stop_now(a);
 }
 
@@ -244,12 +257,12 @@ static void leave(struct agent *a, const char *why)
 	if (a->phase == PHASE_LEAVING)
 		return;
 	log_info("drain: over: %s", why);
-	control_changed(a->control);
 	uv_timer_stop(&a->drain_timer);
 	a->phase = PHASE_LEAVING;
-	for (size_t c = 0; c < a->client_count; c++)
-		client_leave(&a->clients[c], a->boot);
-	if (!a->client_count)
+	agent_show_changes(a);
+	for (size_t c = 0; c < a->clients.count; c++)
+		client_leave(a->clients.items[c], a->boot);
+	if (!a->clients.count)
 		stop_now(a);
 }
 
@@ -258,8 +271,8 @@ static void on_drain_look(uv_timer_t *timer)
 	struct agent *a = timer->data;
 	const struct drain_count *count = &a->drain.count;
 
-	drain_look(&a->drain, &a->services.spec, a->clients, a->client_count, true);
-	control_changed(a->control);
+	drain_look(&a->drain, &a->services.spec, &a->clients, true);
+	agent_show_changes(a);
 	switch (a->drain.state) {
 	case DRAIN_WAITING:
 		return;
@@ -294,58 +307,15 @@ static void on_stop_signal(uv_signal_t *handle, int signal)
 	log_info("%s: draining for at most %s", strsignal(signal), clock_format_duration(a->config->drain_ms, limit));
 	a->phase = PHASE_DRAINING;
 	a->drain = drain_begin("", a->config->drain_ms);
+	notify_stopping(&a->notify);
+	notify_extend(&a->notify, a->config->drain_ms + LEAVE_MS);
 	drain_control_pause(&a->drains);
-	for (size_t c = 0; c < a->client_count; c++)
-		client_poll(&a->clients[c], true);
+	retire_pause(&a->retire);
+	for (size_t c = 0; c < a->clients.count; c++)
+		client_poll(a->clients.items[c], true);
 	push_changes(a);
 	uv_timer_start(&a->drain_timer, on_drain_look, DRAIN_LOOK_MS, DRAIN_LOOK_MS);
 }
-
-// --- what is asked over the control socket ---
-
-static json_t *look_status(void *ctx, const json_t *request, bool *ret_more)
-{
-	static const char *const phases[] = { "running", "draining", "leaving" };
-	const struct agent *a = ctx;
-	const struct status_of of = {
-		.services = &a->services,
-		.host = &a->host,
-		.boot = a->boot,
-		.phase = phases[a->phase],
-		.stopping = a->phase == PHASE_RUNNING ? NULL : &a->drain,
-	};
-
-	*ret_more = json_is_true(json_object_get(request, "watch"));
-	return status_make(&of);
-}
-
-static int begin_drain(void *ctx, const json_t *request, struct err *err)
-{
-	struct agent *a = ctx;
-
-	return drain_control_drain(&a->drains, request, err);
-}
-
-static int begin_undrain(void *ctx, const json_t *request, struct err *err)
-{
-	struct agent *a = ctx;
-
-	return drain_control_undrain(&a->drains, request, err);
-}
-
-static json_t *look_drain(void *ctx, const json_t *request, bool *ret_more)
-{
-	const struct agent *a = ctx;
-
-	return drain_control_progress(&a->drains, request, ret_more);
-}
-
-static const struct control_word control_words[] = {
-	{ "status", NULL, look_status, status_same },
-	{ "drain", begin_drain, look_drain, NULL },
-	{ "undrain", begin_undrain, look_drain, NULL },
-	{ NULL, NULL, NULL, NULL },
-};
 
 static void on_drains_changed(void *ctx)
 {
@@ -365,21 +335,29 @@ static int make_boot_id(char boot[PROTOCOL_BOOT_MAX + 1])
 	return 0;
 }
 
-static int start_clients(struct agent *a)
+int agent_new_client(
+	struct agent *a, const struct config *config, struct http_client *http, const char *url, struct client **ret)
 {
-	const struct config *config = a->config;
 	const struct client_events events = { make_report, on_answered, on_failed, on_gone, a };
-	a->clients = calloc(config->directors.count + 1, sizeof(*a->clients));
-	if (!a->clients || services_init(&a->services, config, a->clients, config->directors.count))
-		return -ENOMEM;
-	for (; a->client_count < config->directors.count; a->client_count++) {
-		int rc = client_init(&a->clients[a->client_count], &a->loop, a->http,
-			config->directors.urls[a->client_count], config->node, config->ttl_ms, &events);
 
-		if (rc)
-			return rc;
+	return client_new(&a->loop, http, url, config->node, config->ttl_ms, &events, ret);
+}
+
+static int make_clients(struct agent *a)
+{
+	const struct config_directors *directors = &a->config->directors;
+	int rc = services_init(&a->services, a->config, &a->clients);
+
+	for (size_t c = 0; c < directors->count && !rc; c++) {
+		rc = agent_new_client(a, a->config, a->http, directors->urls[c], &a->clients.items[c]);
+		a->clients.count += !rc;
 	}
-	return 0;
+	return rc;
+}
+
+int agent_new_load(struct agent *a, struct load **ret, struct err *err)
+{
+	return load_new(&a->loop, on_load_changed, a, ret, err);
 }
 
 static int open_all(struct agent *a, struct err *err)
@@ -391,29 +369,30 @@ static int open_all(struct agent *a, struct err *err)
 		rc = host_open(config->run_dir, &a->host, err);
 	a->host_is_open = !rc;
 	if (!rc)
-		rc = control_new(&a->loop, config->run_dir, control_words, a, &a->control, err);
+		rc = control_new(&a->loop, config->run_dir, agent_control_words, a, &a->control, err);
 	if (!rc)
 		rc = monitor_new(&a->loop, config->check_interval_ms, look, a, &a->monitor, err);
 	if (!rc && config->directors.count)
 		rc = http_client_new(&a->loop, &a->http, err);
 	if (!rc)
 		rc = local_new(&a->loop, a->http, on_local_changed, a, &a->local, err);
-	if (!rc && depends_on_load(config))
-		rc = load_new(&a->loop, on_load_changed, a, &a->load, err);
-	if (!rc && start_clients(a))
+	if (!rc && agent_depends_on_load(config))
+		rc = agent_new_load(a, &a->load, err);
+	if (!rc && make_clients(a))
 		rc = err_set(err, -ENOMEM, NULL, "out of memory");
 	if (rc)
 		return rc;
 	a->drains_are_open = true;
-	rc = drain_control_open(&a->drains, &a->loop, config, &a->services, a->clients, on_drains_changed, a, err);
+	rc = drain_control_open(&a->drains, &a->loop, config, &a->services, on_drains_changed, a, err);
 	a->services.drains = &a->drains.drains;
 	return rc;
 }
 
 static void close_all(struct agent *a)
 {
-	for (size_t c = 0; c < a->client_count; c++)
-		client_close(&a->clients[c]);
+	for (size_t c = 0; c < a->clients.count; c++)
+		client_free(a->clients.items[c]);
+	retire_close(&a->retire);
 	local_free(a->local);
 	load_free(a->load);
 	http_client_free(a->http);
@@ -424,24 +403,31 @@ static void close_all(struct agent *a)
 	if (a->host_is_open)
 		host_close(&a->host);
 	uv_handle_t *const own[] = { (uv_handle_t *)&a->drain_timer, (uv_handle_t *)&a->terminate,
-		(uv_handle_t *)&a->interrupt };
+		(uv_handle_t *)&a->interrupt, (uv_handle_t *)&a->hangup };
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
 		uv_close(own[i], NULL);
+	notify_close(&a->notify);
 	uv_run(&a->loop, UV_RUN_DEFAULT); // until every handle is closed
 	uv_loop_close(&a->loop);
 	services_clear(&a->services);
-	free(a->clients);
 }
 
 static void init_handles(struct agent *a)
 {
+	struct err err = { 0 };
+
 	uv_loop_init(&a->loop);
+	if (notify_open(&a->notify, &a->loop, &err))
+		log_warning("%s; the service manager is not told of this process", err.text);
 	uv_timer_init(&a->loop, &a->drain_timer);
 	uv_signal_init(&a->loop, &a->terminate);
 	uv_signal_init(&a->loop, &a->interrupt);
-	a->drain_timer.data = a->terminate.data = a->interrupt.data = a;
+	uv_signal_init(&a->loop, &a->hangup);
+	retire_init(&a->retire, &a->loop, &a->services, agent_on_retired, a);
+	a->drain_timer.data = a->terminate.data = a->interrupt.data = a->hangup.data = a;
 	uv_signal_start(&a->terminate, on_stop_signal, SIGTERM);
 	uv_signal_start(&a->interrupt, on_stop_signal, SIGINT);
+	uv_signal_start(&a->hangup, agent_on_hangup, SIGHUP);
 }
 
 // The host is given back as it was found; the files that say what is ours go with it.
@@ -458,13 +444,15 @@ static int undo(struct agent *a)
 	return EXIT_FINE;
 }
 
-int agent_run(const struct config *config)
+int agent_run(struct config *config, const char *path, const json_t *options)
 {
-	struct agent a = { .config = config, .address = config->address };
+	struct agent a = { .config = config, .file = path, .options = options, .address = config->address };
 	struct err err = { 0 };
 	int code = EXIT_FINE;
 
 	signal(SIGPIPE, SIG_IGN);
+	// programs that we start (checks) inherit no capabilities of the unit's
+	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
 	init_handles(&a);
 	int rc = host_may_change(&err);
 
@@ -478,13 +466,17 @@ int agent_run(const struct config *config)
 	} else {
 		log_info("brass-agent %s: node %s, %zu backends, %zu directors, %zu static", BRASS_VERSION,
 			config->node, config->backends.count, config->directors.count, config->statics.count);
-		remember_load(config->run_dir, &a.address, a.clients, a.client_count);
-		look(&a);
-		for (size_t c = 0; c < a.client_count; c++)
-			client_start(&a.clients[c]);
+		remember_load(config->run_dir, &a.address, &a.clients);
+		agent_look(&a);
+		for (size_t c = 0; c < a.clients.count; c++)
+			client_start(a.clients.items[c]);
+		// nobody has answered yet: what waits for this one at boot must not wait for a director
+		notify_ready(&a.notify);
 		uv_run(&a.loop, UV_RUN_DEFAULT);
 		code = undo(&a);
 	}
 	close_all(&a);
+	config_clear(a.config);
+	free(a.config);
 	return code;
 }

@@ -6,7 +6,9 @@
 
 #include "agent/config.h"
 
-// Runs until SIGTERM or SIGINT, drains, leaves, gives the host back as it was. Returns an exit code.
-int agent_run(const struct config *config);
+// Runs until SIGTERM or SIGINT, drains, leaves, gives the host back as it was. On SIGHUP the file at path is read
+// again, with the options laid over it, and taken over as a whole or not at all. config (on the heap) is taken over.
+// Returns an exit code.
+int agent_run(struct config *config, const char *path, const json_t *options);
 
 #endif

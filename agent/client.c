@@ -38,23 +38,30 @@ static void set_state(struct client *client, enum client_state state, const char
 	client->state_since_ms = clock_now_ms();
 }
 
-void client_set_url(struct client *client, const char *url)
+const char *client_url(const char *url, char buf[CLIENT_URL_MAX])
 {
-	snprintf(client->url, sizeof(client->url), "%s", url);
-	size_t len = strlen(client->url);
-	while (len && client->url[len - 1] == '/')
-		client->url[--len] = '\0';
+	snprintf(buf, CLIENT_URL_MAX, "%s", url);
+	size_t len = strlen(buf);
+	while (len && buf[len - 1] == '/')
+		buf[--len] = '\0';
+	return buf;
 }
 
-int client_init(struct client *client, uv_loop_t *loop, struct http_client *http, const char *url, const char *node,
-	msec_t ttl_ms, const struct client_events *events)
+int client_new(uv_loop_t *loop, struct http_client *http, const char *url, const char *node, msec_t ttl_ms,
+	const struct client_events *events, struct client **ret)
 {
+	struct client *client = calloc(1, sizeof(*client));
+
+	if (!client)
+		return -ENOMEM;
 	*client = (struct client) { .loop = loop, .http = http, .events = *events, .ttl_ms = ttl_ms };
-	client_set_url(client, url);
+	client_url(url, client->url);
 	snprintf(client->node, sizeof(client->node), "%s", node);
 	client->state_since_ms = clock_now_ms();
 	client->timer.data = client;
-	return uv_timer_init(loop, &client->timer);
+	uv_timer_init(loop, &client->timer);
+	*ret = client;
+	return 0;
 }
 
 static void ask(struct client *client);
@@ -278,19 +285,25 @@ void client_leave(struct client *client, const char *boot)
 	uv_timer_stop(&client->timer);
 	http_call_cancel(STEAL(client->call));
 	bool reachable = client->state != CLIENT_WAITING;
-	set_state(client, CLIENT_LEAVING, "the agent stops");
+	set_state(
+		client, CLIENT_LEAVING, client->retiring ? "it is no longer in the configuration" : "the agent stops");
 	snprintf(url, sizeof(url), "%s/agent/%s?boot=%s", client->url, client->node, boot);
 	start(client, "DELETE", url, NULL, reachable ? LEAVE_TIMEOUT_MS : LEAVE_TIMEOUT_MS / 3, on_left);
 	if (!client->call)
 		end(client, client->error);
 }
 
-void client_close(struct client *client)
+static void on_closed(uv_handle_t *handle)
 {
+	free(handle->data);
+}
+
+void client_free(struct client *client)
+{
+	if (!client)
+		return;
 	http_call_cancel(STEAL(client->call));
 	json_decref(client->sent);
-	client->sent = NULL;
 	protocol_answer_clear(&client->answer);
-	if (client->loop && !uv_is_closing((uv_handle_t *)&client->timer))
-		uv_close((uv_handle_t *)&client->timer, NULL);
+	uv_close((uv_handle_t *)&client->timer, on_closed);
 }

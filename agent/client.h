@@ -19,6 +19,7 @@
 #include <uv.h>
 
 #define CLIENT_URL_MAX 256
+#define CLIENT_LIST_MAX 32 // the directors of a configuration, and as many that are being left
 
 struct client;
 
@@ -42,6 +43,7 @@ struct client {
 	struct client_events events;
 	enum client_state state;
 	msec_t ttl_ms, state_since_ms;
+	bool retiring;                 // it is no longer in the configuration: no new connections from there
 	struct inet_addr local, peer;  // of the last connection
 	struct protocol_answer answer; // the last, perhaps from an earlier run
 	bool has_answer, fresh;        // fresh: from this run
@@ -56,10 +58,18 @@ struct client {
 	msec_t retry_ms;     // when the next attempt comes
 };
 
-// url without the slashes at its end.
-void client_set_url(struct client *client, const char *url);
-int client_init(struct client *client, uv_loop_t *loop, struct http_client *http, const char *url, const char *node,
-	msec_t ttl_ms, const struct client_events *events);
+// All of them, in the order of the configuration; those that are being left come last.
+struct client_list {
+	struct client *items[CLIENT_LIST_MAX];
+	size_t count;
+};
+
+// What a director is called: its URL without slashes at the end. Returns buf.
+const char *client_url(const char *url, char buf[CLIENT_URL_MAX]);
+
+// Returns 0 or -errno.
+int client_new(uv_loop_t *loop, struct http_client *http, const char *url, const char *node, msec_t ttl_ms,
+	const struct client_events *events, struct client **ret);
 void client_start(struct client *client);
 // The report has changed: send it now.
 void client_push(struct client *client);
@@ -69,7 +79,7 @@ void client_push_if_changed(struct client *client);
 void client_poll(struct client *client, bool on);
 // DELETE; events.gone is called at the end, whatever the director says.
 void client_leave(struct client *client, const char *boot);
-// Ends everything without a word; the timer closes with the loop.
-void client_close(struct client *client);
+// Ends everything without a word; its memory goes when the loop has run once more. NULL is allowed.
+void client_free(struct client *client);
 
 #endif

@@ -31,6 +31,7 @@ struct config_backend {
 		uint32_t base, min;
 		bool by_pressure; // falls from base to min with the load of this host
 	} weight;
+	bool leaving; // no longer in the file: it is here until it is drained
 };
 
 // A VIP without a director.

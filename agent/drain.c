@@ -70,15 +70,14 @@ static void count_here(const struct drain *drain, const struct spec *spec, bool 
 	count->known = tcp == meant && sockets.listening == tcp;
 }
 
-void drain_look(
-	struct drain *drain, const struct spec *spec, const struct client *clients, size_t client_count, bool stopping)
+void drain_look(struct drain *drain, const struct spec *spec, const struct client_list *clients, bool stopping)
 {
 	struct drain_count count = { .quiet = true };
 
-	for (size_t c = 0; c < client_count; c++) {
-		const struct protocol_answer *answer = &clients[c].answer;
+	for (size_t c = 0; c < clients->count; c++) {
+		const struct protocol_answer *answer = &clients->items[c]->answer;
 
-		if (clients[c].state != CLIENT_REGISTERED) {
+		if (clients->items[c]->state != CLIENT_REGISTERED) {
 			count.quiet &= stopping;
 			continue;
 		}
@@ -246,7 +245,7 @@ int drains_remove(struct drains *drains, const char *service, struct err *err)
 	return rc;
 }
 
-msec_t drains_look(struct drains *drains, const struct spec *spec, const struct client *clients, size_t client_count)
+msec_t drains_look(struct drains *drains, const struct spec *spec, const struct client_list *clients)
 {
 	msec_t next = 0;
 
@@ -257,7 +256,7 @@ msec_t drains_look(struct drains *drains, const struct spec *spec, const struct 
 
 		if (before == DRAIN_QUIET || before == DRAIN_STALE)
 			continue;
-		drain_look(drain, spec, clients, client_count, false);
+		drain_look(drain, spec, clients, false);
 		if (drain->state != before)
 			log_write(drain->state == DRAIN_LATE ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "drain of %s: %s",
 				*drain->service ? drain->service : "all services", drain_describe(drain, text));

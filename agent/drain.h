@@ -52,8 +52,7 @@ struct drain drain_begin(const char *service, msec_t limit_ms);
 void drain_judge(struct drain *drain, const struct drain_count *count, msec_t now_ms);
 // Looks and judges. stopping: the agent ends. Then a director that cannot be reached is passed over, since the lease
 // ends as well; and VIPs without a director count. Else it may still send, and they are nobody's to drain.
-void drain_look(
-	struct drain *drain, const struct spec *spec, const struct client *clients, size_t client_count, bool stopping);
+void drain_look(struct drain *drain, const struct spec *spec, const struct client_list *clients, bool stopping);
 // "12 connections, 18 s left", "no connection is open", "the time is over: 3 at the directors, 3 here".
 #define DRAIN_TEXT_MAX 120
 const char *drain_describe(const struct drain *drain, char buf[DRAIN_TEXT_MAX]);
@@ -75,6 +74,6 @@ const struct drain *drains_of(const struct drains *drains, const char *service);
 int drains_add(struct drains *drains, const char *service, msec_t limit_ms, struct err *err);
 int drains_remove(struct drains *drains, const char *service, struct err *err);
 // One look at all that are not over. When the next is due, in ms; 0: all are over.
-msec_t drains_look(struct drains *drains, const struct spec *spec, const struct client *clients, size_t client_count);
+msec_t drains_look(struct drains *drains, const struct spec *spec, const struct client_list *clients);
 
 #endif

@@ -54,8 +54,8 @@ static int check_service(const struct drain_control *dc, const json_t *request, 
 
 static void poll_clients(const struct drain_control *dc, bool on)
 {
-	for (size_t c = 0; c < dc->services->client_count; c++)
-		client_poll(&dc->clients[c], on);
+	for (size_t c = 0; c < dc->services->clients->count; c++)
+		client_poll(dc->services->clients->items[c], on);
 }
 
 static void on_timer(uv_timer_t *timer);
@@ -72,7 +72,7 @@ static void look(struct drain_control *dc)
 {
 	const struct services *services = dc->services;
 
-	look_in(dc, drains_look(&dc->drains, &services->spec, services->clients, services->client_count));
+	look_in(dc, drains_look(&dc->drains, &services->spec, services->clients));
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -84,11 +84,9 @@ static void on_timer(uv_timer_t *timer)
 }
 
 int drain_control_open(struct drain_control *dc, uv_loop_t *loop, const struct config *config,
-	const struct services *services, struct client *clients, void (*changed)(void *ctx), void *ctx, struct err *err)
+	const struct services *services, void (*changed)(void *ctx), void *ctx, struct err *err)
 {
-	*dc = (struct drain_control) {
-		.config = config, .services = services, .clients = clients, .changed = changed, .ctx = ctx
-	};
+	*dc = (struct drain_control) { .config = config, .services = services, .changed = changed, .ctx = ctx };
 	uv_timer_init(loop, &dc->timer);
 	dc->timer.data = dc;
 	int rc = drains_open(config->run_dir, config->drain_ms, &dc->drains, err);

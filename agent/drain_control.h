@@ -17,7 +17,6 @@
 struct drain_control {
 	const struct config *config;
 	const struct services *services;
-	struct client *clients; // those of services; asked more often while something waits
 	struct drains drains;
 	uv_timer_t timer;           // until all is over
 	void (*changed)(void *ctx); // what is drained, or how far
@@ -26,8 +25,7 @@ struct drain_control {
 
 // Reads what an earlier run was asked. The timer is on the loop in any case, also after an error.
 int drain_control_open(struct drain_control *dc, uv_loop_t *loop, const struct config *config,
-	const struct services *services, struct client *clients, void (*changed)(void *ctx), void *ctx,
-	struct err *err);
+	const struct services *services, void (*changed)(void *ctx), void *ctx, struct err *err);
 // The agent stops and waits for everything itself.
 void drain_control_pause(struct drain_control *dc);
 void drain_control_close(struct drain_control *dc);

@@ -20,6 +20,7 @@ struct watch {
 	struct watch *next;
 	struct local *local;
 	struct local_item item;
+	struct local_check own; // the item's
 	bool wanted, known;
 	char problem[PROTOCOL_REASON_MAX + 1];
 	struct check *check; // running, or NULL
@@ -142,16 +143,34 @@ static void on_interval(uv_timer_t *timer)
 
 // --- what is wanted ---
 
-static bool same_item(const struct local_item *a, const struct local_item *b)
+static bool same_check(const struct local_check *a, const struct local_check *b)
 {
-	return inet_endpoint_cmp(&a->at, &b->at) == 0 && a->protocol == b->protocol && a->check == b->check;
+	char names[256];
+
+	return a->kind == b->kind &&
+		(a->kind != LOCAL_CHECK || !field_diff(&check_fields, &a->spec, &b->spec, names, sizeof(names)));
+}
+
+static bool same_place(const struct local_item *a, const struct local_item *b)
+{
+	return inet_endpoint_cmp(&a->at, &b->at) == 0 && a->protocol == b->protocol;
 }
 
 static struct watch *find(const struct local *local, const struct local_item *item)
 {
 	struct watch *watch = local->watches;
 
-	while (watch && !same_item(&watch->item, item))
+	while (watch && !(same_place(&watch->item, item) && same_check(&watch->own, item->check)))
+		watch = watch->next;
+	return watch;
+}
+
+// One that nobody wants any more, of the same endpoint.
+static struct watch *find_idle(const struct local *local, const struct local_item *item)
+{
+	struct watch *watch = local->watches;
+
+	while (watch && (watch->wanted || !same_place(&watch->item, item)))
 		watch = watch->next;
 	return watch;
 }
@@ -168,6 +187,23 @@ static void drop(struct local *local, struct watch *watch)
 	uv_close((uv_handle_t *)&watch->timer, on_closed);
 }
 
+// From now on that is who looks. The verdict stays until then; without anybody who looks there is none to wait for.
+static void begin(struct watch *watch, const struct local_item *item)
+{
+	check_cancel(STEAL(watch->check));
+	uv_timer_stop(&watch->timer);
+	watch->own = *item->check;
+	watch->item = *item;
+	watch->item.check = &watch->own;
+	watch->wanted = true;
+	if (item->check->kind == LOCAL_CHECK) {
+		uv_timer_start(&watch->timer, on_interval, 0, (uint64_t)item->check->spec.interval_ms);
+	} else if (!listens(watch)) { // nobody looks
+		watch->known = true;
+		watch->problem[0] = '\0';
+	}
+}
+
 static int add(struct local *local, const struct local_item *item)
 {
 	struct watch *watch = calloc(1, sizeof(*watch));
@@ -175,14 +211,24 @@ static int add(struct local *local, const struct local_item *item)
 	if (!watch)
 		return -ENOMEM;
 	watch->local = local;
-	watch->item = *item;
-	watch->wanted = true;
-	watch->known = item->check->kind != LOCAL_CHECK && !listens(watch); // nobody looks
 	uv_timer_init(local->env.loop, &watch->timer);
 	watch->timer.data = watch;
-	if (item->check->kind == LOCAL_CHECK)
-		uv_timer_start(&watch->timer, on_interval, 0, (uint64_t)item->check->spec.interval_ms);
+	begin(watch, item);
 	LL_PREPEND(local->watches, watch);
+	return 0;
+}
+
+// Items that are new, or whose check is.
+static int take(struct local *local, const struct local_item *item)
+{
+	struct watch *watch = find(local, item);
+
+	if (watch)
+		return 0;
+	watch = find_idle(local, item);
+	if (!watch)
+		return add(local, item);
+	begin(watch, item);
 	return 0;
 }
 
@@ -194,15 +240,16 @@ int local_want(struct local *local, const struct local_item *items, size_t count
 
 	LL_FOREACH(local->watches, watch)
 	watch->wanted = false;
-	for (size_t i = 0; i < count && !rc; i++) {
+	for (size_t i = 0; i < count; i++) {
 		watch = find(local, &items[i]);
 		any |= items[i].check->kind == LOCAL_LISTEN;
 		is_new |= !watch;
 		if (watch)
 			watch->wanted = true;
-		else
-			rc = add(local, &items[i]);
 	}
+	// only now it is known which of the old ones are free
+	for (size_t i = 0; i < count && !rc; i++)
+		rc = take(local, &items[i]);
 	LL_FOREACH_SAFE(local->watches, watch, next)
 	if (!watch->wanted)
 		drop(local, watch);
@@ -213,6 +260,11 @@ int local_want(struct local *local, const struct local_item *items, size_t count
 	else if (!uv_is_active((uv_handle_t *)&local->timer))
 		uv_timer_start(&local->timer, on_look, LOOK_MS, LOOK_MS);
 	return rc;
+}
+
+void local_use_http(struct local *local, struct http_client *http)
+{
+	local->env.http = http;
 }
 
 const char *local_problem(const struct local *local, const struct local_item *item)

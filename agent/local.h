@@ -35,11 +35,13 @@ void local_free(struct local *local); // its memory goes when the loop has run o
 struct local_item {
 	struct inet_endpoint at;
 	int protocol;                    // IPPROTO_TCP, _UDP; of others sockets are not looked for
-	const struct local_check *check; // outlives local
+	const struct local_check *check; // copied
 };
 
-// What matters from now on; what was known of the same item stays. Looks at the sockets at once. 0 or -ENOMEM: then
-// nothing is known of new items.
+// Another client for checks by HTTP; until now there may have been none.
+void local_use_http(struct local *local, struct http_client *http);
+// What matters from now on; what was known of the same endpoint stays until somebody has looked again. Looks at the
+// sockets at once. 0 or -ENOMEM: then nothing is known of new items.
 int local_want(struct local *local, const struct local_item *items, size_t count);
 // Why nobody answers there; "" when somebody does, or when nobody is to look. NULL: not known yet.
 const char *local_problem(const struct local *local, const struct local_item *item);

@@ -59,6 +59,7 @@ static const struct word {
 	{ "drain", NULL, { "service", "timeout", "no-wait" }, true,
 		"no new connections for all services, or one; waits for the open ones", words_drain },
 	{ "undrain", NULL, { "service" }, true, "new connections again", words_undrain },
+	{ "reload", NULL, { NULL }, true, "the running agent reads its configuration again", words_reload },
 	{ "plan", NULL, { "dry-run" }, false, "what would be done on this host, as commands; changes nothing",
 		preview_word },
 	{ "restore", NULL, { NULL }, true, "after a crash: undo what a killed agent has left", words_restore },
@@ -169,13 +170,14 @@ static int read_config(const struct line *line, const char *path, struct config 
 int main(int argc, char **argv)
 {
 	char message[CONFILE_MESSAGE_MAX];
-	struct config config = { 0 };
+	struct config *config = calloc(1, sizeof(*config));
 	struct err err = { 0 };
 	struct line line;
 	int code = EXIT_FINE;
 
-	if (parse(argc, argv, &line, &err)) {
-		fprintf(stderr, "brass-agent: %s\n", err.text);
+	if (!config || parse(argc, argv, &line, &err)) {
+		fprintf(stderr, "brass-agent: %s\n", config ? err.text : "out of memory");
+		free(config);
 		json_decref(line.fields);
 		json_decref(line.given);
 		return EXIT_USAGE;
@@ -188,18 +190,20 @@ int main(int argc, char **argv)
 		printf("brass-agent %s\n", BRASS_VERSION);
 	} else if (json_object_get(line.given, "help-fields")) {
 		help_fields();
-	} else if (read_config(&line, path ? path : DEFAULT_FILE, &config, message)) {
+	} else if (read_config(&line, path ? path : DEFAULT_FILE, config, message)) {
 		fprintf(stderr, "brass-agent: %s\n", message);
 		code = EXIT_USAGE;
 	} else if (json_object_get(line.given, "check")) {
 		printf("%s: fine\n", path ? path : DEFAULT_FILE);
 	} else if (line.word) {
-		code = line.word->run(&(const struct words_call) { &config, line.given, line.argument });
+		code = line.word->run(&(const struct words_call) { config, line.given, line.argument });
 	} else {
-		log_set_level((enum log_level)config.log_level);
-		code = agent_run(&config);
+		log_set_level((enum log_level)config->log_level);
+		code = agent_run(STEAL(config), path ? path : DEFAULT_FILE, line.fields);
 	}
-	config_clear(&config);
+	if (config)
+		config_clear(config);
+	free(config);
 	json_decref(line.fields);
 	json_decref(line.given);
 	return code;

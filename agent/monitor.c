@@ -61,6 +61,11 @@ static void on_event(struct nlmsghdr *hdr, void *ctx)
 		monitor_wake(ctx);
 }
 
+void monitor_set_interval(struct monitor *monitor, msec_t interval_ms)
+{
+	uv_timer_start(&monitor->periodic, on_soon, (uint64_t)interval_ms, (uint64_t)interval_ms);
+}
+
 void monitor_watch_main(struct monitor *monitor, bool matters)
 {
 	monitor->watches_main = matters;

@@ -16,6 +16,8 @@ struct monitor;
 // look is called from the loop when it is time to look at the host again.
 int monitor_new(
 	uv_loop_t *loop, msec_t interval_ms, void (*look)(void *ctx), void *ctx, struct monitor **ret, struct err *err);
+// From now on the periodic look comes this often.
+void monitor_set_interval(struct monitor *monitor, msec_t interval_ms);
 // Something else than the kernel changed what is wanted.
 void monitor_wake(struct monitor *monitor);
 // Does a change of the main routing table matter? At first it does not.

@@ -31,6 +31,7 @@ struct preview {
 	uv_loop_t loop;
 	struct http_client *http;
 	struct client *clients;
+	struct client_list list; // of them
 	struct asking *askings;
 	struct inet_addr address;
 	bool incomplete; // something is not known, or cannot be done
@@ -146,7 +147,7 @@ static int ask_directors(struct preview *preview, struct err *err)
 {
 	const struct config *config = preview->config;
 
-	remember_load(config->run_dir, &preview->address, preview->clients, config->directors.count);
+	remember_load(config->run_dir, &preview->address, &preview->list);
 	uv_loop_init(&preview->loop);
 	int rc = config->directors.count ? http_client_new(&preview->loop, &preview->http, err) : 0;
 	for (size_t i = 0; i < config->directors.count && !rc; i++) {
@@ -297,8 +298,7 @@ static int look_at_host(struct preview *preview, struct err *err)
 	if (rc)
 		return rc;
 	find_address(preview, &host);
-	if (services_init(&services, config, preview->clients, config->directors.count) ||
-		services_build(&services, &preview->address))
+	if (services_init(&services, config, &preview->list) || services_build(&services, &preview->address))
 		rc = err_set(err, -ENOMEM, NULL, "out of memory");
 	host.keeps_all = !is_known(preview);
 	if (!rc)
@@ -323,8 +323,10 @@ int preview_word(const struct words_call *call)
 	preview.clients = calloc(config->directors.count + 1, sizeof(*preview.clients));
 	preview.askings = calloc(config->directors.count + 1, sizeof(*preview.askings));
 	int rc = preview.clients && preview.askings ? 0 : err_set(&err, -ENOMEM, NULL, "out of memory");
-	for (size_t i = 0; i < config->directors.count && !rc; i++)
-		client_set_url(&preview.clients[i], config->directors.urls[i]);
+	for (size_t i = 0; i < config->directors.count && !rc; i++) {
+		client_url(config->directors.urls[i], preview.clients[i].url);
+		preview.list.items[preview.list.count++] = &preview.clients[i];
+	}
 	if (!rc)
 		rc = ask_directors(&preview, &err);
 	if (!rc)

@@ -16,21 +16,22 @@ static const char *path_of(const char *run_dir, char buf[PATH_SIZE])
 	return buf;
 }
 
-void remember_save(const char *run_dir, const struct inet_addr *address, const struct client *clients, size_t count)
+void remember_save(const char *run_dir, const struct inet_addr *address, const struct client_list *clients)
 {
 	char path[PATH_SIZE], text[INET_ADDR_MAX];
 	struct err err = { 0 };
 	json_t *directors = json_object();
 	json_t *json = json_pack("{s:s, s:o}", "address", inet_addr_format(address, text), "directors", directors);
 
-	for (size_t i = 0; i < count; i++) {
-		if (!clients[i].has_answer)
-			continue;
+	for (size_t i = 0; i < clients->count; i++) {
+		const struct client *client = clients->items[i];
 		char peer[INET_ADDR_MAX];
-		json_t *entry = json_pack("{s:s, s:o}", "peer", inet_addr_format(&clients[i].peer, peer), "answer",
-			protocol_answer_to_json(&clients[i].answer));
 
-		json_object_set_new(directors, clients[i].url, entry);
+		if (!client->has_answer || client->retiring)
+			continue;
+		json_object_set_new(directors, client->url,
+			json_pack("{s:s, s:o}", "peer", inet_addr_format(&client->peer, peer), "answer",
+				protocol_answer_to_json(&client->answer)));
 	}
 	if (!json || journal_write_file(path_of(run_dir, path), json, &err))
 		log_warning("%s; a start while all directors are away will not know the VIPs", err.text);
@@ -50,7 +51,7 @@ static void load_director(const json_t *entry, struct client *client)
 	log_info("director %s: starting with what it said last, until it answers", client->url);
 }
 
-void remember_load(const char *run_dir, struct inet_addr *address, struct client *clients, size_t count)
+void remember_load(const char *run_dir, struct inet_addr *address, const struct client_list *clients)
 {
 	char path[PATH_SIZE];
 	json_t *json = json_load_file(path_of(run_dir, path), 0, NULL);
@@ -58,8 +59,9 @@ void remember_load(const char *run_dir, struct inet_addr *address, struct client
 
 	if (text && !inet_addr_is_set(address))
 		inet_addr_parse(text, address);
-	for (size_t i = 0; i < count; i++)
-		load_director(json_object_get(json_object_get(json, "directors"), clients[i].url), &clients[i]);
+	for (size_t i = 0; i < clients->count; i++)
+		load_director(
+			json_object_get(json_object_get(json, "directors"), clients->items[i]->url), clients->items[i]);
 	json_decref(json);
 }
 

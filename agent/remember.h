@@ -9,9 +9,9 @@
 #include <stddef.h>
 
 // Failing to write is logged; it costs nothing now.
-void remember_save(const char *run_dir, const struct inet_addr *address, const struct client *clients, size_t count);
+void remember_save(const char *run_dir, const struct inet_addr *address, const struct client_list *clients);
 // Fills in answers (not fresh) and, when *address is not set, the address. Without a readable file nothing happens.
-void remember_load(const char *run_dir, struct inet_addr *address, struct client *clients, size_t count);
+void remember_load(const char *run_dir, struct inet_addr *address, const struct client_list *clients);
 void remember_forget(const char *run_dir);
 
 #endif

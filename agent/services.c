@@ -14,8 +14,8 @@ static int make_room(struct services *services)
 {
 	size_t need = 1 + services->config->statics.count;
 
-	for (size_t c = 0; c < services->client_count; c++)
-		need += services->clients[c].has_answer ? services->clients[c].answer.count : 0;
+	for (size_t c = 0; c < services->clients->count; c++)
+		need += services->clients->items[c]->has_answer ? services->clients->items[c]->answer.count : 0;
 	if (need <= services->room)
 		return 0;
 	struct spec_service *items = reallocarray(services->spec.services, need, sizeof(*items));
@@ -30,17 +30,29 @@ static int make_room(struct services *services)
 	return 0;
 }
 
-int services_init(
-	struct services *services, const struct config *config, const struct client *clients, size_t client_count)
+int services_init(struct services *services, const struct config *config, const struct client_list *clients)
 {
 	*services = (struct services) {
 		.config = config,
 		.clients = clients,
-		.client_count = client_count,
 		.load_share = 1,
 		.said = calloc(config->statics.count + 1, sizeof(*services->said)),
 	};
 	return services->said ? make_room(services) : -ENOMEM;
+}
+
+int services_reconfigure(struct services *services, const struct config *config)
+{
+	char(*said)[PROTOCOL_REASON_MAX + 1] = calloc(config->statics.count + 1, sizeof(*said));
+
+	if (!said)
+		return -ENOMEM;
+	free(services->said);
+	services->said = said;
+	services->config = config;
+	services->spec.count = 0;
+	services->spec.devices = &config->devices;
+	return 0;
 }
 
 void services_clear(struct services *services)
@@ -141,8 +153,8 @@ int services_build(struct services *services, const struct inet_addr *address)
 	spec->mss_priority = config->mss_priority;
 	spec->devices = &config->devices;
 	spec->count = 0;
-	for (size_t c = 0; c < services->client_count && inet_addr_is_set(address); c++) {
-		const struct client *client = &services->clients[c];
+	for (size_t c = 0; c < services->clients->count && inet_addr_is_set(address); c++) {
+		const struct client *client = services->clients->items[c];
 
 		for (size_t i = 0; client->has_answer && i < client->answer.count; i++) {
 			const struct protocol_service *answer = &client->answer.services[i];
@@ -223,16 +235,17 @@ static const struct drain *drain_of(const struct services *services, const char 
 	return services->drains ? drains_of(services->drains, name) : NULL;
 }
 
-static enum protocol_state state_of(
-	const struct services *services, int i, const char *name, bool draining, const char **ret_reason)
+static enum protocol_state state_of(const struct services *services, int i, const struct client *client,
+	const struct config_backend *backend, bool draining, const char **ret_reason)
 {
-	const bool asked = drain_of(services, name);
+	const char *drains = draining                  ? "the agent stops"
+		: backend->leaving                     ? "it is no longer in the agent's configuration"
+		: client->retiring                     ? "this director is no longer in the agent's configuration"
+		: drain_of(services, backend->service) ? "an operator asked for it"
+						       : NULL;
 
-	*ret_reason = draining ? "the agent stops"
-		: asked        ? "an operator asked for it"
-		: i < 0        ? ""
-			       : services->outcomes[i].problem;
-	if (draining || asked)
+	*ret_reason = drains ? drains : i < 0 ? "" : services->outcomes[i].problem;
+	if (drains)
 		return PROTOCOL_DRAIN;
 	if (i < 0)
 		return PROTOCOL_SETUP;
@@ -265,7 +278,7 @@ json_t *services_report(const struct services *services, const struct client *cl
 		to->weight = from->weight.by_pressure
 			? load_weight(from->weight.base, from->weight.min, services->load_share)
 			: from->weight.base;
-		to->state = (int)state_of(services, i, from->service, draining, &reason);
+		to->state = (int)state_of(services, i, client, from, draining, &reason);
 		if (i >= 0)
 			to->vip = services->spec.services[i].vip;
 		snprintf(to->reason, sizeof(to->reason), "%s", reason);
@@ -286,9 +299,9 @@ json_t *services_status(const struct services *services, const struct client *cl
 	const struct drain *drain = drain_of(services, backend->service);
 	char vip[INET_ADDR_MAX], progress[DRAIN_TEXT_MAX], text[DRAIN_TEXT_MAX + 40];
 	const char *reason;
-	enum protocol_state state = state_of(services, i, backend->service, draining, &reason);
+	enum protocol_state state = state_of(services, i, client, backend, draining, &reason);
 
-	if (drain && !draining) {
+	if (drain && !draining && !backend->leaving && !client->retiring) {
 		snprintf(text, sizeof(text), "%s: %s", reason, drain_describe(drain, progress));
 		reason = text;
 	}

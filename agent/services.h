@@ -19,8 +19,7 @@
 
 struct services {
 	const struct config *config;
-	const struct client *clients;
-	size_t client_count;
+	const struct client_list *clients;
 	double load_share;           // of weights that depend on it
 	const struct drains *drains; // NULL: nobody asked for any
 	struct spec spec;
@@ -36,8 +35,9 @@ struct services {
 };
 
 // Returns 0 or -ENOMEM.
-int services_init(
-	struct services *services, const struct config *config, const struct client *clients, size_t client_count);
+int services_init(struct services *services, const struct config *config, const struct client_list *clients);
+// Another configuration. spec is empty then, until it is built. 0 or -ENOMEM: it is the old one's.
+int services_reconfigure(struct services *services, const struct config *config);
 void services_clear(struct services *services);
 
 // Builds spec anew; without an address (RIP) it has only what needs none. The outcomes' problems are for the caller to

@@ -32,12 +32,12 @@ json_t *status_make(const struct status_of *of)
 	json_t *directors = json_array(), *items = json_array(), *resources = json_array(), *problems = json_array();
 	json_t *statics = json_array();
 
-	for (size_t c = 0; c < services->client_count; c++) {
-		json_array_append_new(directors, director_status(&services->clients[c]));
+	for (size_t c = 0; c < services->clients->count; c++) {
+		json_array_append_new(directors, director_status(services->clients->items[c]));
 		for (size_t b = 0; b < config->backends.count; b++)
 			json_array_append_new(items,
-				services_status(
-					services, &services->clients[c], &config->backends.items[b], of->stopping));
+				services_status(services, services->clients->items[c], &config->backends.items[b],
+					of->stopping));
 	}
 	for (size_t i = 0; i < config->statics.count; i++)
 		json_array_append_new(statics, services_static_status(services, &config->statics.items[i]));

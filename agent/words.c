@@ -174,6 +174,24 @@ int words_undrain(const struct words_call *call)
 	return rc ? complain(&err) : EXIT_FINE;
 }
 
+// --- reload ---
+
+static bool take_answer(void *ctx, const json_t *document)
+{
+	(void)ctx, (void)document;
+	return false;
+}
+
+int words_reload(const struct words_call *call)
+{
+	json_t *request = json_pack("{s:s}", "word", "reload");
+	struct err err = { 0 };
+	int rc = control_talk(call->config->run_dir, request, take_answer, NULL, &err);
+
+	json_decref(request);
+	return rc ? complain(&err) : EXIT_FINE;
+}
+
 // --- restore ---
 
 // What a killed agent left in RUN_DIR beside the journal.

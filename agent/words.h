@@ -18,6 +18,7 @@ struct words_call {
 int words_status(const struct words_call *call);
 int words_drain(const struct words_call *call);
 int words_undrain(const struct words_call *call);
+int words_reload(const struct words_call *call);
 int words_restore(const struct words_call *call);
 
 #endif

@@ -38,7 +38,7 @@ FLOORS = {
         ["resource", "resource_*", "res_*", "health", "docker", "journal", "sockets"],
         ["desired", "plan", "apply", "monitor", "reconcile", "observe", "host"],
         ["client", "remember", "doctor", "doctor_*", "control", "control_*", "drain", "local", "load"],
-        ["config", "config_*", "services", "drain_control", "status", "words", "preview", "agent", "main"],
+        ["config", "config_*", "services", "drain_control", "reload", "retire", "status", "summary", "words", "preview", "agent", "agent_*", "main"],
     ],
 }
 MAY_USE = {"shared": [], "director": ["shared"], "agent": ["shared"], "director/cli": ["shared"]}

@@ -15,6 +15,7 @@ struct scene {
 	struct config config;
 	struct config_backend backends[2];
 	struct client clients[2];
+	struct client_list list;
 	struct protocol_service answers[2][2];
 	struct services services;
 	struct inet_addr address;
@@ -61,7 +62,8 @@ static int setup(void **state)
 		client->answer.count = 2;
 		client->has_answer = client->fresh = true;
 	}
-	assert_int_equal(services_init(&s->services, &s->config, s->clients, 2), 0);
+	s->list = (struct client_list) { .items = { &s->clients[0], &s->clients[1] }, .count = 2 };
+	assert_int_equal(services_init(&s->services, &s->config, &s->list), 0);
 	services_build(&s->services, &s->address);
 	*state = s;
 	return 0;
@@ -121,7 +123,8 @@ static void static_ones_need_no_director_and_dr_no_address(void **state)
 	s->config.statics.items = items;
 	s->config.statics.count = 2;
 	services_clear(&s->services);
-	assert_int_equal(services_init(&s->services, &s->config, s->clients, 2), 0);
+	s->list = (struct client_list) { .items = { &s->clients[0], &s->clients[1] }, .count = 2 };
+	assert_int_equal(services_init(&s->services, &s->config, &s->list), 0);
 	services_build(&s->services, &none);
 	assert_int_equal(s->services.spec.count, 1);
 	assert_ptr_equal(s->services.outcomes[0].fixed, &items[0]);
