@@ -162,6 +162,27 @@ def test_an_agent_that_hangs_is_started_again(t):
     assert seen.stdout() == ""  # nothing on the host was touched
 
 
+def test_what_root_left_behind_is_taken_over(t):
+    """An earlier version ran as root; so does whoever starts the agent by hand."""
+    director = Director(t.di)
+    director.make("web", host=t.vip, port=80, method="rr")
+    before = snapshot(t.r1)
+    m = agent_machine(t, director)
+    drop_in(m, "brass-agent.service", User="root")
+    m.boot()
+    wait_summary(m, "^1 service up")
+    monitor = t.r1.start("ip", "monitor", "address", "link", "rule", "route")
+    drop_in(m, "brass-agent.service")
+    m.systemctl("daemon-reload")
+    m.run("kill", "-KILL", m.show("brass-agent", "MainPID"))
+    wait_for(lambda: m.show("brass-agent", "NRestarts") == "1", what="it was started again")
+    wait_summary(m, "^1 service up; 1 of 1 directors$")
+    assert m.status_of("brass-agent")["Uid"].split()[0] != "0"
+    assert monitor.stdout() == ""
+    m.systemctl("stop", "brass-agent")
+    assert_as_before(t.r1, before)
+
+
 def test_a_shutdown_drains_first(t):
     """The program runs on the machine that goes down: it must not be stopped before the drain is over."""
     director = Director(t.di)
