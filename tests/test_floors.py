@@ -20,7 +20,7 @@ FLOORS = {
     "shared": [
         ["err", "log", "clock", "inet", "diff", "field", "out", "slices", "util"],
         ["confile", "confile_*", "options", "http_client", "tunnel"],
-        ["netsock", "iflink", "ifaddr", "route", "route_*", "fou"],
+        ["netsock", "iflink", "ifaddr", "route", "route_*", "fou", "neigh"],
         ["check", "check_*", "protocol"],
     ],
     "director": [
@@ -35,10 +35,10 @@ FLOORS = {
     "agent": [
         [],
         ["spec"],
-        ["resource", "resource_*", "res_*", "health", "docker", "journal", "sockets"],
+        ["resource", "resource_*", "res_*", "health", "docker", "journal", "sockets", "filter", "filter_*"],
         ["desired", "plan", "apply", "monitor", "reconcile", "observe", "host"],
-        ["client", "remember", "doctor", "doctor_*", "control", "local", "load"],
-        ["config", "services", "drain", "status", "agent", "main"],
+        ["client", "remember", "control", "local", "load"],
+        ["config", "services", "drain", "status", "doctor", "doctor_*", "agent", "main"],
     ],
 }
 MAY_USE = {"shared": [], "director": ["shared"], "agent": ["shared"], "director/cli": ["shared"]}
