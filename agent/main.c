@@ -2,6 +2,7 @@
 #include "agent/agent.h"
 #include "agent/config.h"
 #include "agent/control.h"
+#include "agent/doctor.h"
 #include "agent/status.h"
 #include "shared/log.h"
 #include "shared/options.h"
@@ -15,6 +16,8 @@
 static const struct option_row rows[] = {
 	{ "config", 'c', "FILE", NULL, "YAML configuration file (default " DEFAULT_FILE ")" },
 	{ "check", 0, NULL, NULL, "read and check the configuration, then exit" },
+	{ "client", 0, "ADDRESS", NULL, "doctor: a client whose traffic does not arrive (default: anywhere)" },
+	{ "verbose", 'v', NULL, NULL, "doctor: show what is fine, too" },
 	{ "json", 0, NULL, NULL, "print JSON (words that print)" },
 	{ "run-dir", 0, "DIR", "run_dir", "journal, last known state, control socket (default /run/brass)" },
 	{ "log-level", 0, "LEVEL", "log_level", "error, warning, info or debug" },
@@ -66,12 +69,25 @@ static int status(const struct call *call)
 	return EXIT_FINE;
 }
 
+static int examine(const struct call *call)
+{
+	const struct doctor_options how = {
+		.service = call->argument,
+		.client = json_string_value(json_object_get(call->given, "client")),
+		.json = json_object_get(call->given, "json") != NULL,
+		.verbose = json_object_get(call->given, "verbose") != NULL,
+	};
+
+	return doctor(call->config, &how);
+}
+
 static const struct word {
 	const char *name, *argument; // NULL: takes none; else it is optional
 	const char *help;
 	int (*run)(const struct call *call); // returns an exit code
 } words[] = {
 	{ "status", NULL, "what the running agent does", status },
+	{ "doctor", "SERVICE", "what is wrong on this host, and the command that mends it; changes nothing", examine },
 };
 
 static const struct word *find_word(const char *name)
