@@ -86,7 +86,7 @@ void doctor_check_module(struct doctor *d, const struct doctor_case *c)
 	if (device)
 		judge_module(d, module_of(device->device_kind));
 	if (c->service->method == FORWARD_GUE)
-		judge_module(d, d->answers.address.family == AF_INET6 ? "fou6" : "fou");
+		judge_module(d, "fou"); // fou6 only sends
 }
 
 // --- tunnel ---
@@ -151,19 +151,15 @@ static void judge_device(struct doctor *d, const struct doctor_case *c, const st
 	if (is_there(d, device, &presence, &found)) {
 		describe_link(c->link, is, sizeof(is));
 		doctor_say(&d->report, DOCTOR_OK, "%s", is);
-	} else if (presence == PRESENCE_MISSING && c->link) {
-		describe_link(c->link, is, sizeof(is));
-		doctor_say(&d->report, DOCTOR_WRONG, "%s; needed is: %s", is, resource_command(device, true, wanted));
-		snprintf(remove, sizeof(remove), "ip link del %s", c->link->name);
-		mend_device(d, device, remove);
 	} else if (presence == PRESENCE_MISSING) {
 		doctor_say(&d->report, DOCTOR_WRONG, "there is no device %s", device->dev);
 		mend_device(d, device, NULL);
 	} else if (presence == PRESENCE_DOWN) {
 		doctor_say(&d->report, DOCTOR_WRONG, "%s is down", device->dev);
 		doctor_mend(&d->report, "ip link set %s up", device->dev);
-	} else {
-		doctor_say(&d->report, DOCTOR_WRONG, "%s is the tunnel that %s should be", found.dev, device->dev);
+	} else { // this name is something else, or this tunnel has another name
+		describe_link(iflink_find(d->seen.links, d->seen.link_count, found.dev), is, sizeof(is));
+		doctor_say(&d->report, DOCTOR_WRONG, "%s; needed is: %s", is, resource_command(device, true, wanted));
 		snprintf(remove, sizeof(remove), "ip link del %s", found.dev);
 		mend_device(d, device, remove);
 	}
