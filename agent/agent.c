@@ -11,6 +11,7 @@
 #include "agent/load.h"
 #include "agent/local.h"
 #include "agent/monitor.h"
+#include "agent/operator.h"
 #include "agent/remember.h"
 #include "agent/services.h"
 #include "agent/status.h"
@@ -19,12 +20,10 @@
 #include "shared/util.h"
 
 #include <errno.h>
-#include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/syscall.h>
 
 // RUNNING -(signal)-> DRAINING -(no connections, or time over, or second signal)-> LEAVING -(all said)-> stopped
 enum phase { PHASE_RUNNING, PHASE_DRAINING, PHASE_LEAVING };
@@ -44,13 +43,15 @@ struct agent {
 	char boot[PROTOCOL_BOOT_MAX + 1];
 	struct inet_addr address;          // RIP; not set: not known yet
 	const struct client *address_from; // whose connection showed it; NULL: configured, or of an earlier run
+	bool address_by_route;             // or the default route did
 	struct services services;
 	enum phase phase;
-	struct drain drain;
+	struct operator operator;
+	struct drain drain; // of the stop
 	uv_timer_t drain_timer;
 	uv_signal_t terminate, interrupt;
 	size_t gone; // clients that have left
-	bool host_is_open;
+	bool host_is_open, operator_is_open;
 };
 
 // --- what directors are told ---
@@ -65,9 +66,11 @@ static json_t *make_report(void *ctx, struct client *client)
 	return services_report(&a->services, client, a->boot, a->phase != PHASE_RUNNING);
 }
 
-// Hears of a change: the next request of each client carries it. A client compares with what it sent last.
+// Hears of a change: the next request of each client carries it, and who watches sees it. A client compares with what
+// it sent last.
 static void push_changes(struct agent *a)
 {
+	control_changed(a->control);
 	for (size_t c = 0; c < a->client_count; c++)
 		client_push_if_changed(&a->clients[c]);
 }
@@ -76,6 +79,8 @@ static void push_changes(struct agent *a)
 
 static bool anything_is_known(const struct agent *a)
 {
+	if (!a->config->backends.count)
+		return true;
 	for (size_t c = 0; c < a->client_count; c++)
 		if (a->clients[c].has_answer)
 			return inet_addr_is_set(&a->address);
@@ -99,8 +104,9 @@ static void judge(struct agent *a, const char *host_error)
 		if (*problem)
 			continue;
 		const char *local = local_problem(a->local, &item);
-		snprintf(problem, size, "%s", local ? local : "not checked yet");
+		snprintf(problem, size, "%s", local ? local : SERVICES_NOT_CHECKED);
 	}
+	services_log_statics(s);
 	push_changes(a);
 }
 
@@ -140,6 +146,21 @@ static void want_local(struct agent *a)
 		log_error("out of memory: the programs here are not checked");
 }
 
+// For VIPs that no director tells of. Until a director's connection shows the address, it is that of the default route.
+static void find_address(struct agent *a)
+{
+	const struct inet_addr before = a->address;
+	char text[INET_ADDR_MAX];
+
+	if (!a->config->statics.count || (inet_addr_is_set(&a->address) && !a->address_by_route))
+		return;
+	if (host_address(&a->host, &a->address))
+		return; // as it was: the route may come back
+	a->address_by_route = true;
+	if (inet_addr_cmp(&before, &a->address))
+		log_info("address %s: it routes to the default gateway", inet_addr_format(&a->address, text));
+}
+
 static void look(void *ctx)
 {
 	struct agent *a = ctx;
@@ -148,12 +169,14 @@ static void look(void *ctx)
 
 	if (a->phase == PHASE_LEAVING)
 		return;
+	find_address(a);
 	if (services_build(s, &a->address)) {
 		log_error("out of memory: the host stays as it is");
 		return;
 	}
 	// while nothing is known, what an earlier run set up stays
-	int rc = anything_is_known(a) ? host_reconcile(&a->host, &s->spec, &err) : 0;
+	a->host.keeps_all = !anything_is_known(a);
+	int rc = host_reconcile(&a->host, &s->spec, &err);
 	monitor_watch_main(a->monitor, a->host.follows_main);
 	a->host_failed = rc;
 	if (rc)
@@ -175,6 +198,7 @@ static bool take_address(struct agent *a, const struct client *client)
 
 	a->address = client->local;
 	a->address_from = client;
+	a->address_by_route = false;
 	if (changed)
 		log_info("address %s: it routes to director %s", inet_addr_format(&a->address, text), client->url);
 	return changed;
@@ -185,6 +209,7 @@ static void on_answered(void *ctx, struct client *client)
 	struct agent *a = ctx;
 	bool moved = take_address(a, client);
 
+	control_changed(a->control);
 	if (!moved && (!client->has_answer || services_are_current(&a->services, client)))
 		return;
 	look(a);
@@ -193,7 +218,10 @@ static void on_answered(void *ctx, struct client *client)
 
 static void on_failed(void *ctx, struct client *client)
 {
-	(void)ctx, (void)client; // it says so itself; the host stays as last known
+	const struct agent *a = ctx;
+
+	(void)client; // it says so itself; the host stays as last known
+	control_changed(a->control);
 }
 
 // --- stopping ---
@@ -217,19 +245,38 @@ static void leave(struct agent *a, const char *why)
 	if (a->phase == PHASE_LEAVING)
 		return;
 	log_info("drain: over: %s", why);
+	control_changed(a->control);
 	uv_timer_stop(&a->drain_timer);
 	a->phase = PHASE_LEAVING;
 	for (size_t c = 0; c < a->client_count; c++)
 		client_leave(&a->clients[c], a->boot);
+	if (!a->client_count)
+		stop_now(a);
 }
 
 static void on_drain_look(uv_timer_t *timer)
 {
 	struct agent *a = timer->data;
-	const char *over = drain_look(&a->drain, &a->services);
+	const struct drain_count *count = &a->drain.count;
 
-	if (over)
-		leave(a, over);
+	drain_look(&a->drain, &a->services.spec, a->clients, a->client_count, true);
+	control_changed(a->control);
+	switch (a->drain.state) {
+	case DRAIN_WAITING:
+		return;
+	case DRAIN_QUIET:
+		leave(a, "no connection is open");
+		return;
+	case DRAIN_STALE:
+		log_info("drain: %zu connections at the directors are stale: this host has none", count->at_directors);
+		leave(a, "no connection is open here");
+		return;
+	case DRAIN_LATE:
+		log_warning("drain: %zu connections at the directors and %zu here are cut off", count->at_directors,
+			count->here);
+		leave(a, "the drain time is over");
+		return;
+	}
 }
 
 static void on_stop_signal(uv_signal_t *handle, int signal)
@@ -247,15 +294,17 @@ static void on_stop_signal(uv_signal_t *handle, int signal)
 	}
 	log_info("%s: draining for at most %s", strsignal(signal), clock_format_duration(a->config->drain_ms, limit));
 	a->phase = PHASE_DRAINING;
-	drain_begin(&a->drain, a->config->drain_ms);
+	a->drain = drain_begin("", a->config->drain_ms);
+	operator_pause(&a->operator);
 	for (size_t c = 0; c < a->client_count; c++)
-		client_poll(&a->clients[c]);
+		client_poll(&a->clients[c], true);
+	push_changes(a);
 	uv_timer_start(&a->drain_timer, on_drain_look, DRAIN_LOOK_MS, DRAIN_LOOK_MS);
 }
 
-// --- status ---
+// --- what is asked over the control socket ---
 
-static json_t *make_status(void *ctx)
+static json_t *look_status(void *ctx, const json_t *request, bool *ret_more)
 {
 	static const char *const phases[] = { "running", "draining", "leaving" };
 	const struct agent *a = ctx;
@@ -264,10 +313,51 @@ static json_t *make_status(void *ctx)
 		.host = &a->host,
 		.boot = a->boot,
 		.phase = phases[a->phase],
-		.draining = a->phase != PHASE_RUNNING,
+		.stopping = a->phase == PHASE_RUNNING ? NULL : &a->drain,
 	};
 
+	*ret_more = json_is_true(json_object_get(request, "watch"));
 	return status_make(&of);
+}
+
+static int begin_drain(void *ctx, const json_t *request, struct err *err)
+{
+	struct agent *a = ctx;
+
+	return operator_drain(&a->operator, request, err);
+}
+
+static int begin_undrain(void *ctx, const json_t *request, struct err *err)
+{
+	struct agent *a = ctx;
+
+	return operator_undrain(&a->operator, request, err);
+}
+
+static json_t *look_drain(void *ctx, const json_t *request, bool *ret_more)
+{
+	const struct agent *a = ctx;
+
+	return operator_progress(&a->operator, request, ret_more);
+}
+
+static const struct control_word control_words[] = {
+	{ "status", NULL, look_status, status_same },
+	{ "drain", begin_drain, look_drain, NULL },
+	{ "undrain", begin_undrain, look_drain, NULL },
+	{ NULL, NULL, NULL, NULL },
+};
+
+static void on_operator_wants(void *ctx)
+{
+	push_changes(ctx);
+}
+
+static void on_operator_counted(void *ctx)
+{
+	const struct agent *a = ctx;
+
+	control_changed(a->control);
 }
 
 // --- life ---
@@ -287,7 +377,7 @@ static int start_clients(struct agent *a)
 {
 	const struct config *config = a->config;
 	const struct client_events events = { make_report, on_answered, on_failed, on_gone, a };
-	a->clients = calloc(config->directors.count, sizeof(*a->clients));
+	a->clients = calloc(config->directors.count + 1, sizeof(*a->clients));
 	if (!a->clients || services_init(&a->services, config, a->clients, config->directors.count))
 		return -ENOMEM;
 	for (; a->client_count < config->directors.count; a->client_count++) {
@@ -309,10 +399,10 @@ static int open_all(struct agent *a, struct err *err)
 		rc = host_open(config->run_dir, &a->host, err);
 	a->host_is_open = !rc;
 	if (!rc)
-		rc = control_new(&a->loop, config->run_dir, make_status, a, &a->control, err);
+		rc = control_new(&a->loop, config->run_dir, control_words, a, &a->control, err);
 	if (!rc)
 		rc = monitor_new(&a->loop, config->check_interval_ms, look, a, &a->monitor, err);
-	if (!rc)
+	if (!rc && config->directors.count)
 		rc = http_client_new(&a->loop, &a->http, err);
 	if (!rc)
 		rc = local_new(&a->loop, a->http, on_local_changed, a, &a->local, err);
@@ -320,6 +410,13 @@ static int open_all(struct agent *a, struct err *err)
 		rc = load_new(&a->loop, on_load_changed, a, &a->load, err);
 	if (!rc && start_clients(a))
 		rc = err_set(err, -ENOMEM, NULL, "out of memory");
+	if (rc)
+		return rc;
+	const struct operator_events events = { on_operator_wants, on_operator_counted, a };
+
+	a->operator_is_open = true;
+	rc = operator_open(&a->operator, & a->loop, config, &a->services, a->clients, &events, err);
+	a->services.drains = &a->operator.drains;
 	return rc;
 }
 
@@ -332,6 +429,8 @@ static void close_all(struct agent *a)
 	http_client_free(a->http);
 	monitor_free(a->monitor);
 	control_free(a->control);
+	if (a->operator_is_open)
+		operator_close(&a->operator);
 	if (a->host_is_open)
 		host_close(&a->host);
 	uv_handle_t *const own[] = { (uv_handle_t *)&a->drain_timer, (uv_handle_t *)&a->terminate,
@@ -360,28 +459,13 @@ static int undo(struct agent *a)
 {
 	struct err err = { 0 };
 
-	a->services.spec.count = 0;
-	int rc = host_reconcile(&a->host, &a->services.spec, &err);
-	if (rc || a->host.journal.list.count) {
-		log_error("the host could not be given back as it was: %s; see %s",
-			rc                           ? err.text
-				: a->host.left.count ? a->host.left.ops[0].why
-						     : "?",
-			a->host.journal.path);
+	if (host_give_back(&a->host, &err)) {
+		log_error("%s", err.text);
 		return EXIT_FAILED;
 	}
-	unlink(a->host.journal.path);
 	remember_forget(a->config->run_dir);
 	log_info("the host is as it was found");
 	return EXIT_FINE;
-}
-
-static bool may_change_network(void)
-{
-	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
-
-	return syscall(SYS_capget, &head, sets) == 0 && sets[0].effective & 1u << CAP_NET_ADMIN;
 }
 
 int agent_run(const struct config *config)
@@ -392,18 +476,18 @@ int agent_run(const struct config *config)
 
 	signal(SIGPIPE, SIG_IGN);
 	init_handles(&a);
-	int rc = may_change_network()
-		? open_all(&a, &err)
-		: err_set(&err, -EPERM, NULL,
-			  "no permission to change the network: run as root, or with CAP_NET_ADMIN");
+	int rc = host_may_change(&err);
+
+	if (!rc)
+		rc = open_all(&a, &err);
 	if (rc) {
 		char line[ERR_LINE_MAX];
 
 		log_error("%s", err_line(&err, line, sizeof(line)));
 		code = rc == -EPERM || rc == -EACCES ? EXIT_PERMISSION : EXIT_FAILED;
 	} else {
-		log_info("brass-agent %s: node %s, %zu backends, %zu directors", BRASS_VERSION, config->node,
-			config->backends.count, config->directors.count);
+		log_info("brass-agent %s: node %s, %zu backends, %zu directors, %zu static", BRASS_VERSION,
+			config->node, config->backends.count, config->directors.count, config->statics.count);
 		remember_load(config->run_dir, &a.address, a.clients, a.client_count);
 		look(&a);
 		for (size_t c = 0; c < a.client_count; c++)

@@ -167,11 +167,6 @@ static int run_op(const struct applying *a, const struct plan_op *op, struct err
 	return -EINVAL;
 }
 
-static bool keeps_arp_quiet(const struct resource *r)
-{
-	return r->kind == RESOURCE_CONF && (r->conf == IPV4_DEVCONF_ARP_IGNORE || r->conf == IPV4_DEVCONF_ARP_ANNOUNCE);
-}
-
 size_t apply_plan(struct netsock *ns, struct plan *plan, const struct observed *observed)
 {
 	struct applying a = { .ns = ns, .seen = observed };
@@ -184,7 +179,7 @@ size_t apply_plan(struct netsock *ns, struct plan *plan, const struct observed *
 		struct err err = { 0 };
 
 		if (op->verb == PLAN_CONFLICT) {
-			would_answer_arp |= keeps_arp_quiet(r);
+			would_answer_arp |= resource_keeps_arp_quiet(r);
 			continue;
 		}
 		if (would_answer_arp && op->verb != PLAN_REMOVE && r->kind == RESOURCE_VIP && r->addr.family == AF_INET)
@@ -193,7 +188,8 @@ size_t apply_plan(struct netsock *ns, struct plan *plan, const struct observed *
 		else
 			op->error = run_op(&a, op, &err);
 		a.devices_changed |= r->kind == RESOURCE_DEVICE;
-		if (op->error == -ENODEV && r->kind == RESOURCE_CONF)
+		if (op->error == -ENODEV && r->kind == RESOURCE_CONF &&
+			iflink_find(observed->links, observed->link_count, r->dev))
 			op->error = 0; // unplugged in the meantime: nobody there to answer ARP
 		if (!op->error)
 			continue;
@@ -202,7 +198,7 @@ size_t apply_plan(struct netsock *ns, struct plan *plan, const struct observed *
 		snprintf(op->why, sizeof(op->why), "%.80s: %.70s",
 			resource_command(r, op->verb != PLAN_REMOVE, command), err.text);
 		if (op->verb != PLAN_REMOVE)
-			would_answer_arp |= keeps_arp_quiet(r);
+			would_answer_arp |= resource_keeps_arp_quiet(r);
 		failed++;
 	}
 	return failed;

@@ -38,15 +38,20 @@ static void set_state(struct client *client, enum client_state state, const char
 	client->state_since_ms = clock_now_ms();
 }
 
+void client_set_url(struct client *client, const char *url)
+{
+	snprintf(client->url, sizeof(client->url), "%s", url);
+	size_t len = strlen(client->url);
+	while (len && client->url[len - 1] == '/')
+		client->url[--len] = '\0';
+}
+
 int client_init(struct client *client, uv_loop_t *loop, struct http_client *http, const char *url, const char *node,
 	msec_t ttl_ms, const struct client_events *events)
 {
 	*client = (struct client) { .loop = loop, .http = http, .events = *events, .ttl_ms = ttl_ms };
-	snprintf(client->url, sizeof(client->url), "%s", url);
+	client_set_url(client, url);
 	snprintf(client->node, sizeof(client->node), "%s", node);
-	size_t len = strlen(client->url);
-	while (len && client->url[len - 1] == '/')
-		client->url[--len] = '\0';
 	client->state_since_ms = clock_now_ms();
 	client->timer.data = client;
 	return uv_timer_init(loop, &client->timer);
@@ -243,10 +248,11 @@ void client_push_if_changed(struct client *client)
 		client_push(client);
 }
 
-void client_poll(struct client *client)
+void client_poll(struct client *client, bool on)
 {
-	client->poll = true;
-	client_push(client);
+	if (on && !client->poll)
+		client_push(client);
+	client->poll = on;
 }
 
 static void end(struct client *client, const char *why)

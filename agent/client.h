@@ -56,6 +56,8 @@ struct client {
 	msec_t retry_ms;     // when the next attempt comes
 };
 
+// url without the slashes at its end.
+void client_set_url(struct client *client, const char *url);
 int client_init(struct client *client, uv_loop_t *loop, struct http_client *http, const char *url, const char *node,
 	msec_t ttl_ms, const struct client_events *events);
 void client_start(struct client *client);
@@ -63,8 +65,8 @@ void client_start(struct client *client);
 void client_push(struct client *client);
 // The same, when the report differs from the one that was sent last.
 void client_push_if_changed(struct client *client);
-// From now on answers are not held: the client asks again every 200 ms (while draining).
-void client_poll(struct client *client);
+// On: answers are not held, the client asks again every 200 ms (while draining).
+void client_poll(struct client *client, bool on);
 // DELETE; events.gone is called at the end, whatever the director says.
 void client_leave(struct client *client, const char *boot);
 // Ends everything without a word; the timer closes with the loop.

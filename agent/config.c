@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/config.h"
+#include "agent/config_parts.h"
 
 #include "shared/confile.h"
 #include "shared/log.h"
@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/rtnetlink.h>
+#include <stdio.h>
 #include <string.h>
 
 #define BACKEND(member) \
@@ -23,7 +24,7 @@ static int check_device(const char *name, struct err *err)
 		IFNAMSIZ - 1);
 }
 
-static int parse_device(const json_t *json, void *member, struct err *err)
+int config_parse_device(const json_t *json, void *member, struct err *err)
 {
 	const char *name = json_string_value(json);
 
@@ -36,7 +37,7 @@ static int parse_device(const json_t *json, void *member, struct err *err)
 	return rc;
 }
 
-static bool print_device(const void *member, struct out *out)
+bool config_print_device(const void *member, struct out *out)
 {
 	out_string(out, *(const char *)member ? member : "lo");
 	return true;
@@ -175,7 +176,7 @@ static const struct field backend_rows[] = {
 		.help = "forwarding method; tunnel is another word for ipip" },
 	{ "tunnel", FIELD_OBJECT, BACKEND(tunnel), .sub = &tunnel_fields, .def = "{}",
 		.help = "how gue and gre wrap; gue's port is 6080 unless given" },
-	{ "device", FIELD_CUSTOM, BACKEND(device), .parse = parse_device, .print = print_device,
+	{ "device", FIELD_CUSTOM, BACKEND(device), .parse = config_parse_device, .print = config_print_device,
 		.help = "dr: a dummy device of the agent's for the VIP; default: lo" },
 	{ "check", FIELD_CUSTOM, BACKEND(check), .parse = parse_check, .print = print_check, .def = "\"listen\"",
 		.help = "who says that the program serves: listen (a socket is there), none, or a check from here "
@@ -235,34 +236,54 @@ static int by_service(const void *a, const void *b)
 
 #define GUE_PORT 6080 // of GUE at IANA
 
-static int check_backend(struct config_backend *backend, struct err *err)
+int config_check_method(int method, struct tunnel_options *tunnel, const char *device, struct err *err)
 {
-	if (backend->method == FORWARD_GUE && !backend->tunnel.port)
-		backend->tunnel.port = GUE_PORT;
-	if (*backend->device && backend->method != FORWARD_DR)
+	if (method == FORWARD_GUE && !tunnel->port)
+		tunnel->port = GUE_PORT;
+	if (*device && method != FORWARD_DR)
 		return err_set(err, -EINVAL, "device",
-			"found %s with method %s; only dr has one: tunnels have their own", backend->device,
-			field_choice_name(forward_method_choices, backend->method));
-	return tunnel_check(backend->method, &backend->tunnel, err);
+			"found %s with method %s; only dr has one: tunnels have their own", device,
+			field_choice_name(forward_method_choices, method));
+	return tunnel_check(method, tunnel, err);
 }
 
 // One gre device takes all, and it wants checksums or none.
-static int check_gre(const struct config_backends *backends, struct err *err)
+struct gre {
+	int checksum;
+	char who[PROTOCOL_NAME_MAX + 1]; // "": none yet
+};
+
+static int agree(struct gre *gre, int method, const struct tunnel_options *tunnel, const char *field, const char *who,
+	struct err *err)
 {
-	const struct config_backend *first = NULL;
-
-	for (size_t i = 0; i < backends->count; i++) {
-		const struct config_backend *b = &backends->items[i];
-
-		if (b->method != FORWARD_GRE)
-			continue;
-		if (first && first->tunnel.checksum != b->tunnel.checksum)
-			return err_set(err, -EINVAL, "backends",
-				"%s and %s differ in tunnel.checksum; on one host gre has checksums or has none",
-				first->service, b->service);
-		first = b;
-	}
+	if (method != FORWARD_GRE)
+		return 0;
+	if (*gre->who && gre->checksum != tunnel->checksum)
+		return err_set(err, -EINVAL, field,
+			"%s and %s differ in tunnel.checksum; on one host gre has checksums or has none", gre->who,
+			who);
+	gre->checksum = tunnel->checksum;
+	snprintf(gre->who, sizeof(gre->who), "%s", who);
 	return 0;
+}
+
+static int check_gre(const struct config *config, struct err *err)
+{
+	struct gre gre = { 0 };
+	char addr[INET_ADDR_MAX];
+	int rc = 0;
+
+	for (size_t i = 0; i < config->backends.count && !rc; i++) {
+		const struct config_backend *b = &config->backends.items[i];
+
+		rc = agree(&gre, b->method, &b->tunnel, "backends", b->service, err);
+	}
+	for (size_t i = 0; i < config->statics.count && !rc; i++) {
+		const struct config_static *s = &config->statics.items[i];
+
+		rc = agree(&gre, s->method, &s->tunnel, "static", inet_addr_format(&s->host, addr), err);
+	}
+	return rc;
 }
 
 static int parse_backends(const json_t *json, void *member, struct err *err)
@@ -289,7 +310,7 @@ static int parse_backends(const json_t *json, void *member, struct err *err)
 
 		json_decref(empty);
 		if (!rc)
-			rc = check_backend(backend, err);
+			rc = config_check_method(backend->method, &backend->tunnel, backend->device, err);
 		if (rc) {
 			err_prefix(err, name);
 			return rc;
@@ -305,15 +326,19 @@ static int parse_backends(const json_t *json, void *member, struct err *err)
 
 static const struct field rows[] = {
 	{ "node", FIELD_NAME, ROW(node), .help = "name of this host at the directors; default: the host name" },
-	{ "address", FIELD_ADDR, ROW(address), .help = "RIP; default: the address that routes to the director" },
+	{ "address", FIELD_ADDR, ROW(address),
+		.help = "RIP; default: the address that routes to the director (static alone: to the default "
+			"gateway)" },
 	{ "directors", FIELD_CUSTOM, ROW(directors), .parse = parse_directors, .print = print_directors,
-		.required = true, .help = "URLs of the directors' REST APIs" },
+		.help = "URLs of the directors' REST APIs" },
 	{ "insecure", FIELD_BOOL, ROW(insecure), .def = "false",
 		.help = "allow plain HTTP to directors that are not on loopback" },
-	{ "backends", FIELD_CUSTOM, ROW(backends), .parse = parse_backends, .required = true,
+	{ "backends", FIELD_CUSTOM, ROW(backends), .parse = parse_backends,
 		.help = "what this host serves, by service name: port, method, weight" },
-	{ "drain", FIELD_DURATION, ROW(drain_ms), .max = 86400000, .def = "\"30s\"",
-		.help = "longest time to wait for open connections when stopping" },
+	{ "static", FIELD_CUSTOM, ROW(statics), .parse = config_parse_statics,
+		.help = "VIPs that no director tells of: a list of host, method and the like" },
+	{ "drain", FIELD_DURATION, ROW(drain_ms), .max = CONFIG_DRAIN_MAX_MS, .def = "\"30s\"",
+		.help = "longest time to wait for open connections, when stopping or drained by hand" },
 	{ "ttl", FIELD_DURATION, ROW(ttl_ms), .min = PROTOCOL_TTL_MIN_MS, .max = PROTOCOL_TTL_MAX_MS, .def = "\"10s\"",
 		.help = "the lease: after this much silence the director sends nothing more here" },
 	{ "gateway", FIELD_ADDR, ROW(gateway), .help = "nat: where replies go; default: the director's address" },
@@ -360,10 +385,28 @@ static bool is_reserved(uint32_t table)
 	return table >= RT_TABLE_DEFAULT && table <= RT_TABLE_LOCAL;
 }
 
+static int check_run_dir(void *obj, struct err *err)
+{
+	const struct config *config = obj;
+
+	if (config->run_dir[0] != '/')
+		return err_set(err, -EINVAL, "run_dir", "found \"%s\", allowed is an absolute path", config->run_dir);
+	// "<run_dir>/agent.sock" must fit into sockaddr_un
+	if (strlen(config->run_dir) > 90)
+		return err_set(err, -EINVAL, "run_dir", "found a path of %zu bytes, allowed are at most 90",
+			strlen(config->run_dir));
+	return 0;
+}
+
 static int check(void *obj, struct err *err)
 {
 	struct config *config = obj;
 
+	if (!config->backends.items && !config->statics.count)
+		return err_set(err, -EINVAL, NULL, "neither backends nor static is given: name what this host serves");
+	if (config->backends.count && !config->directors.count)
+		return err_set(err, -EINVAL, "directors",
+			"backends need one: the URL of a director's REST API, or a list of them");
 	for (size_t i = 0; i < config->directors.count && !config->insecure; i++) {
 		const char *url = config->directors.urls[i];
 
@@ -379,14 +422,10 @@ static int check(void *obj, struct err *err)
 	if (config->nat_table == config->mss_table)
 		return err_set(err, -EINVAL, "mss_table", "found %u, which is nat_table; allowed is any other",
 			config->mss_table);
-	if (check_gre(&config->backends, err))
+	if (check_gre(config, err))
 		return -EINVAL;
-	if (config->run_dir[0] != '/')
-		return err_set(err, -EINVAL, "run_dir", "found \"%s\", allowed is an absolute path", config->run_dir);
-	// "<run_dir>/agent.sock" must fit into sockaddr_un
-	if (strlen(config->run_dir) > 90)
-		return err_set(err, -EINVAL, "run_dir", "found a path of %zu bytes, allowed are at most 90",
-			strlen(config->run_dir));
+	if (check_run_dir(config, err))
+		return -EINVAL;
 	if (!*config->node) {
 		char name[256] = "";
 
@@ -402,6 +441,8 @@ void config_clear(struct config *config)
 {
 	free(config->backends.items);
 	config->backends.items = NULL;
+	free(config->statics.items);
+	config->statics.items = NULL;
 }
 
 int config_read(const char *path, const json_t *options, struct config *ret, char message[CONFILE_MESSAGE_MAX])
@@ -412,4 +453,10 @@ int config_read(const char *path, const json_t *options, struct config *ret, cha
 	if (rc)
 		config_clear(ret);
 	return rc;
+}
+
+int config_read_bare(const json_t *options, struct config *ret, char message[CONFILE_MESSAGE_MAX])
+{
+	*ret = (struct config) { 0 };
+	return confile_configure(NULL, options, &config_fields, check_run_dir, ret, message);
 }

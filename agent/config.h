@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #define CONFIG_DIRECTORS_MAX 16
+#define CONFIG_DRAIN_MAX_MS 86400000
 
 struct config_backend {
 	uint64_t set;
@@ -30,6 +31,18 @@ struct config_backend {
 		uint32_t base, min;
 		bool by_pressure; // falls from base to min with the load of this host
 	} weight;
+};
+
+// A VIP without a director.
+struct config_static {
+	uint64_t set;
+	struct inet_addr host; // VIP
+	uint16_t port;         // 0: not said: any, and nobody looks for a program
+	int protocol;          // IPPROTO_*
+	int method;            // enum forward_method
+	struct tunnel_options tunnel;
+	char device[IFNAMSIZ];    // "": lo
+	struct inet_addr gateway; // nat
 };
 
 struct config {
@@ -50,14 +63,20 @@ struct config {
 		struct config_backend *items; // sorted by service
 		size_t count;
 	} backends;
+	struct config_statics {
+		struct config_static *items;
+		size_t count;
+	} statics;
 	int log_level;
 };
 
-extern const struct field_table config_fields, config_backend_fields;
+extern const struct field_table config_fields, config_backend_fields, config_static_fields;
 
 // Reads path (NULL: no file) with the options laid over it. On a mistake message is one line that names file, line and
 // field. Returns 0 or -errno. The result is freed with config_clear.
 int config_read(const char *path, const json_t *options, struct config *ret, char message[CONFILE_MESSAGE_MAX]);
+// The same without a file, for those who want to know no more than run_dir.
+int config_read_bare(const json_t *options, struct config *ret, char message[CONFILE_MESSAGE_MAX]);
 void config_clear(struct config *config);
 
 #endif

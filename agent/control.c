@@ -8,47 +8,192 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/time.h>
-#include <sys/un.h>
-#include <unistd.h>
+#include <uthash.h>
+#include <utlist.h>
 
-#define ANSWER_MAX (16u << 20)
-#define ASK_TIMEOUT_S 5
+#define REQUEST_MAX 4096
+#define REQUEST_TIMEOUT_MS 5000
+#define VISITORS_MAX 32
+#define TOGETHER_MS 50 // changes within it are one
+
+// reading --(a whole line)--> answered --(more)--> waiting --(a change)--> waiting ... --(the last)--> closing
+struct visitor {
+	struct visitor *prev, *next;
+	struct control *control;
+	uv_pipe_t pipe;
+	uv_timer_t timer; // for the request
+	uv_write_t write;
+	char *text; // being written
+	char request_text[REQUEST_MAX];
+	size_t request_len;
+	json_t *request; // NULL: still reading
+	json_t *said;    // last
+	const struct control_word *word;
+	bool more;
+	int open_handles;
+};
 
 struct control {
 	uv_pipe_t pipe;
-	json_t *(*status)(void *ctx);
+	uv_timer_t timer;
+	const struct control_word *words;
 	void *ctx;
+	struct visitor *visitors;
+	size_t visitor_count;
 	char path[108];
+	int open_handles;
+	bool ended; // no visitor refers to it any more when the last handle is closed
 };
 
-// One answered connection.
-struct visitor {
-	uv_pipe_t pipe;
-	uv_write_t write;
-	char *text;
-};
+static void release(struct control *control)
+{
+	if (control->ended && !control->open_handles && !control->visitor_count)
+		free(control);
+}
 
 static void visitor_closed(uv_handle_t *handle)
 {
 	struct visitor *visitor = handle->data;
 
+	if (--visitor->open_handles)
+		return;
+	struct control *control = visitor->control;
+
+	control->visitor_count--;
+	json_decref(visitor->request);
+	json_decref(visitor->said);
 	free(visitor->text);
 	free(visitor);
+	release(control);
 }
 
 static void visitor_end(struct visitor *visitor)
 {
-	if (!uv_is_closing((uv_handle_t *)&visitor->pipe))
-		uv_close((uv_handle_t *)&visitor->pipe, visitor_closed);
+	if (uv_is_closing((uv_handle_t *)&visitor->pipe))
+		return;
+	DL_DELETE(visitor->control->visitors, visitor);
+	uv_close((uv_handle_t *)&visitor->timer, visitor_closed);
+	uv_close((uv_handle_t *)&visitor->pipe, visitor_closed);
 }
+
+static void tell(struct visitor *visitor);
 
 static void on_written(uv_write_t *write, int status)
 {
-	(void)status;
-	visitor_end(write->data);
+	struct visitor *visitor = write->data;
+
+	free(STEAL(visitor->text));
+	if (status || !visitor->more)
+		visitor_end(visitor);
+	else
+		tell(visitor); // what has changed in the meantime
+}
+
+static void say(struct visitor *visitor, const json_t *document)
+{
+	_cleanup_free_ char *text = document ? json_dumps(document, JSON_COMPACT) : NULL;
+
+	if (!text || asprintf(&visitor->text, "%s\n", text) < 0) {
+		visitor->text = NULL;
+		visitor_end(visitor);
+		return;
+	}
+	const uv_buf_t buf = uv_buf_init(visitor->text, (unsigned int)strlen(visitor->text));
+	if (uv_write(&visitor->write, (uv_stream_t *)&visitor->pipe, &buf, 1, on_written))
+		visitor_end(visitor);
+}
+
+static void say_error(struct visitor *visitor, const char *sentence)
+{
+	json_t *document = json_pack("{s:s}", "error", sentence);
+
+	visitor->more = false;
+	say(visitor, document);
+	json_decref(document);
+}
+
+// The present document, unless it was said already or the last is still on its way.
+static void tell(struct visitor *visitor)
+{
+	struct control *control = visitor->control;
+	const struct control_word *word = visitor->word;
+
+	if (visitor->text || uv_is_closing((uv_handle_t *)&visitor->pipe))
+		return;
+	visitor->more = false;
+	json_t *now = word->look(control->ctx, visitor->request, &visitor->more);
+	bool said = visitor->more && now && visitor->said &&
+		(word->same ? word->same(now, visitor->said) : json_equal(now, visitor->said));
+
+	if (said) {
+		json_decref(now);
+		return;
+	}
+	json_decref(visitor->said);
+	visitor->said = now;
+	say(visitor, now);
+}
+
+static void answer(struct visitor *visitor)
+{
+	const char *name = json_string_value(json_object_get(visitor->request, "word"));
+	const struct control_word *word = visitor->control->words;
+	struct err err = { 0 };
+
+	while (word->name && (!name || strcmp(word->name, name) != 0))
+		word++;
+	visitor->word = word;
+	if (!word->name)
+		err_set(&err, -EINVAL, NULL, "the running agent does not know the word %.40s", name ? name : "(none)");
+	else if (!word->begin || !word->begin(visitor->control->ctx, visitor->request, &err)) {
+		tell(visitor);
+		return;
+	}
+	say_error(visitor, err.text);
+}
+
+static void make_room(uv_handle_t *handle, size_t size, uv_buf_t *ret)
+{
+	struct visitor *visitor = handle->data;
+
+	(void)size;
+	*ret = uv_buf_init(visitor->request_text + visitor->request_len,
+		(unsigned int)(sizeof(visitor->request_text) - visitor->request_len));
+}
+
+// After the request nothing is read but the end.
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+{
+	struct visitor *visitor = stream->data;
+
+	(void)buf;
+	if (n < 0) {
+		visitor_end(visitor);
+		return;
+	}
+	if (visitor->request)
+		return;
+	visitor->request_len += (size_t)n;
+	const char *end = memchr(visitor->request_text, '\n', visitor->request_len);
+	if (!end && visitor->request_len < sizeof(visitor->request_text))
+		return;
+	uv_timer_stop(&visitor->timer);
+	visitor->request =
+		end ? json_loadb(visitor->request_text, (size_t)(end - visitor->request_text), 0, NULL) : NULL;
+	visitor->request_len = 0;
+	if (!json_is_object(visitor->request)) {
+		json_decref(visitor->request);
+		visitor->request = json_object();
+		say_error(visitor, "the request is no JSON object in one line");
+		return;
+	}
+	answer(visitor);
+}
+
+static void on_request_timeout(uv_timer_t *timer)
+{
+	visitor_end(timer->data);
 }
 
 static void on_visitor(uv_stream_t *server, int status)
@@ -58,64 +203,75 @@ static void on_visitor(uv_stream_t *server, int status)
 
 	if (!visitor)
 		return;
+	visitor->control = control;
+	visitor->open_handles = 2;
 	uv_pipe_init(server->loop, &visitor->pipe, 0);
-	visitor->pipe.data = visitor->write.data = visitor;
-	if (uv_accept(server, (uv_stream_t *)&visitor->pipe)) {
+	uv_timer_init(server->loop, &visitor->timer);
+	visitor->pipe.data = visitor->timer.data = visitor->write.data = visitor;
+	control->visitor_count++;
+	DL_APPEND(control->visitors, visitor);
+	if (uv_accept(server, (uv_stream_t *)&visitor->pipe) || control->visitor_count > VISITORS_MAX ||
+		uv_read_start((uv_stream_t *)&visitor->pipe, make_room, on_read)) {
 		visitor_end(visitor);
 		return;
 	}
-	json_t *json = control->status(control->ctx);
-	visitor->text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
-	json_decref(json);
-	const uv_buf_t buf = uv_buf_init(visitor->text, visitor->text ? (unsigned int)strlen(visitor->text) : 0);
-	if (!visitor->text || uv_write(&visitor->write, (uv_stream_t *)&visitor->pipe, &buf, 1, on_written))
-		visitor_end(visitor);
+	uv_update_time(server->loop);
+	uv_timer_start(&visitor->timer, on_request_timeout, REQUEST_TIMEOUT_MS, 0);
 }
 
-static int connect_to(const char *path)
+static void on_change(uv_timer_t *timer)
 {
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	const struct timeval limit = { .tv_sec = ASK_TIMEOUT_S };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct control *control = timer->data;
+	struct visitor *visitor, *next;
 
-	if (fd < 0)
-		return -errno;
-	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", path);
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	if (connect(fd, (const struct sockaddr *)&sa, sizeof(sa))) {
-		int rc = -errno;
+	DL_FOREACH_SAFE(control->visitors, visitor, next)
+	if (visitor->more)
+		tell(visitor);
+}
 
-		close(fd);
-		return rc;
-	}
-	return fd;
+void control_changed(struct control *control)
+{
+	if (!control || !control->visitors || uv_is_active((uv_handle_t *)&control->timer))
+		return;
+	uv_update_time(control->timer.loop);
+	uv_timer_start(&control->timer, on_change, TOGETHER_MS, 0);
 }
 
 static void control_closed(uv_handle_t *handle)
 {
-	free(handle->data);
+	struct control *control = handle->data;
+
+	control->open_handles--;
+	release(control);
 }
 
-int control_new(uv_loop_t *loop, const char *run_dir, json_t *(*status)(void *ctx), void *ctx, struct control **ret,
+static void close_handles(struct control *control)
+{
+	control->ended = true;
+	uv_close((uv_handle_t *)&control->timer, control_closed);
+	uv_close((uv_handle_t *)&control->pipe, control_closed);
+}
+
+int control_new(uv_loop_t *loop, const char *run_dir, const struct control_word *words, void *ctx, struct control **ret,
 	struct err *err)
 {
 	struct control *control = calloc(1, sizeof(*control));
 
 	if (!control)
 		return err_set(err, -ENOMEM, NULL, "out of memory");
-	control->status = status;
+	control->words = words;
 	control->ctx = ctx;
 	snprintf(control->path, sizeof(control->path), "%s/agent.sock", run_dir);
-	int fd = connect_to(control->path);
-	if (fd >= 0) {
-		close(fd);
+	if (control_is_there(run_dir)) {
 		err_set(err, -EADDRINUSE, NULL, "another brass-agent is running: it answers on %s", control->path);
 		free(control);
 		return -EADDRINUSE;
 	}
 	unlink(control->path); // left by one that was killed
 	uv_pipe_init(loop, &control->pipe, 0);
-	control->pipe.data = control;
+	uv_timer_init(loop, &control->timer);
+	control->open_handles = 2;
+	control->pipe.data = control->timer.data = control;
 	mode_t old = umask(0177);
 	int rc = uv_pipe_bind(&control->pipe, control->path);
 	umask(old);
@@ -123,7 +279,7 @@ int control_new(uv_loop_t *loop, const char *run_dir, json_t *(*status)(void *ct
 		rc = uv_listen((uv_stream_t *)&control->pipe, 16, on_visitor);
 	if (rc) {
 		err_set(err, rc, NULL, "cannot listen on %s: %s", control->path, strerror(-rc));
-		uv_close((uv_handle_t *)&control->pipe, control_closed);
+		close_handles(control);
 		return rc;
 	}
 	*ret = control;
@@ -132,44 +288,12 @@ int control_new(uv_loop_t *loop, const char *run_dir, json_t *(*status)(void *ct
 
 void control_free(struct control *control)
 {
+	struct visitor *visitor, *next;
+
 	if (!control)
 		return;
 	unlink(control->path);
-	uv_close((uv_handle_t *)&control->pipe, control_closed);
-}
-
-int control_ask(const char *run_dir, json_t **ret, struct err *err)
-{
-	char path[108];
-	size_t len = 0, room = 4096;
-	_cleanup_free_ char *text = malloc(room);
-
-	snprintf(path, sizeof(path), "%s/agent.sock", run_dir);
-	_cleanup_close_ int fd = connect_to(path);
-	if (fd == -ENOENT || fd == -ECONNREFUSED)
-		return err_set(err, fd, NULL, "no brass-agent is running here: nobody answers on %s", path);
-	if (fd < 0)
-		return err_set(err, fd, NULL, "cannot ask the agent on %s: %s", path, strerror(-fd));
-	while (text && len < ANSWER_MAX) {
-		ssize_t n = read(fd, text + len, room - len);
-
-		if (n < 0)
-			return err_set(err, -errno, NULL, "no answer on %s: %s", path, strerror(errno));
-		if (n == 0)
-			break;
-		len += (size_t)n;
-		if (len == room) {
-			char *more = realloc(text, 2 * room);
-
-			if (!more)
-				return err_set(err, -ENOMEM, NULL, "out of memory");
-			text = more;
-			room *= 2;
-		}
-	}
-	json_t *json = text ? json_loadb(text, len, 0, NULL) : NULL;
-	if (!json)
-		return err_set(err, -EPROTO, NULL, "the agent's answer on %s makes no sense", path);
-	*ret = json;
-	return 0;
+	DL_FOREACH_SAFE(control->visitors, visitor, next)
+	visitor_end(visitor);
+	close_handles(control);
 }

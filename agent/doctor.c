@@ -58,13 +58,16 @@ static void look_at_host(struct doctor *d)
 
 static void look_at_case(struct doctor *d, const struct doctor_case *c)
 {
-	char at[INET_ENDPOINT_MAX];
 	const struct inet_endpoint vip = { c->service->vip, c->service->port };
+	char at[INET_ENDPOINT_MAX], source[CLIENT_URL_MAX + 24] = "static";
 
-	doctor_begin(&d->report, c->service->name, "%s: %s, %s %s%s%s, as %s %s", c->service->name,
+	if (c->client)
+		snprintf(source, sizeof(source), "as %s %s", c->client->url, c->client->fresh ? "says" : "said last");
+	doctor_begin(&d->report, c->service->name, "%s: %s, %s %s%s%s, %s", c->service->name,
 		field_choice_name(forward_method_choices, c->service->method),
-		field_choice_name(transport_choices, c->service->protocol), inet_endpoint_format(&vip, at),
-		*c->device ? " on " : "", c->device, c->client->url, c->client->fresh ? "says" : "said last");
+		field_choice_name(transport_choices, c->service->protocol),
+		vip.port ? inet_endpoint_format(&vip, at) : inet_addr_format(&vip.addr, at), *c->device ? " on " : "",
+		c->device, source);
 	for (size_t i = 0; i < ARRAY_SIZE(checks); i++) {
 		d->report.check = checks[i].name;
 		if (checks[i].of_service)
@@ -91,37 +94,71 @@ static void look_for_service(struct doctor *d, const struct config_backend *back
 	}
 }
 
-static void look_at_backend(struct doctor *d, size_t b)
+// Each director that knows it has its own idea of it. Returns whether there was any.
+static bool look_at_cases(struct doctor *d, const char *name)
 {
-	const struct config_backend *backend = &d->config->backends.items[b];
 	bool found = false;
 
 	for (size_t i = 0; i < d->services.spec.count; i++) {
-		if (strcmp(d->services.spec.services[i].name, backend->service) != 0)
+		if (strcmp(d->services.spec.services[i].name, name) != 0)
 			continue;
 		const struct doctor_case c = doctor_case(d, i);
 
 		found = true;
 		look_at_case(d, &c);
 	}
-	if (!found)
-		look_for_service(d, backend, b);
+	return found;
+}
+
+// A static service is called by its VIP, as status has it; several ports of it are several services of that name.
+static bool is_first_of_its_name(const struct config_statics *statics, size_t i)
+{
+	for (size_t k = 0; k < i; k++)
+		if (inet_addr_cmp(&statics->items[k].host, &statics->items[i].host) == 0)
+			return false;
+	return true;
+}
+
+static void look_at_static(struct doctor *d, const char *vip)
+{
+	if (look_at_cases(d, vip))
+		return;
+	doctor_begin(&d->report, vip, "%s: static", vip);
+	d->report.check = "address";
+	doctor_say(&d->report, DOCTOR_UNSEEN, "it cannot be looked at without this host's address");
 }
 
 static bool is_configured(const struct config *config, const char *service)
 {
+	char vip[INET_ADDR_MAX];
+
 	for (size_t i = 0; i < config->backends.count; i++)
 		if (strcmp(config->backends.items[i].service, service) == 0)
+			return true;
+	for (size_t i = 0; i < config->statics.count; i++)
+		if (strcmp(inet_addr_format(&config->statics.items[i].host, vip), service) == 0)
 			return true;
 	return false;
 }
 
 static void look(struct doctor *d, const char *service)
 {
+	const struct config_backends *backends = &d->config->backends;
+	const struct config_statics *statics = &d->config->statics;
+	char vip[INET_ADDR_MAX];
+
 	look_at_host(d);
-	for (size_t b = 0; b < d->config->backends.count; b++)
-		if (!service || strcmp(d->config->backends.items[b].service, service) == 0)
-			look_at_backend(d, b);
+	for (size_t b = 0; b < backends->count; b++) {
+		const char *name = backends->items[b].service;
+
+		if ((!service || strcmp(name, service) == 0) && !look_at_cases(d, name))
+			look_for_service(d, &backends->items[b], b);
+	}
+	for (size_t i = 0; i < statics->count; i++) {
+		inet_addr_format(&statics->items[i].host, vip);
+		if ((!service || strcmp(vip, service) == 0) && is_first_of_its_name(statics, i))
+			look_at_static(d, vip);
+	}
 	doctor_return_to_host(&d->report);
 	for (size_t i = 0; i < ARRAY_SIZE(late_checks); i++) {
 		d->report.check = late_checks[i].name;
@@ -129,26 +166,27 @@ static void look(struct doctor *d, const char *service)
 	}
 }
 
-int doctor(const struct config *config, const struct doctor_options *options)
+int doctor_word(const struct words_call *call)
 {
+	const char *service = call->argument, *client = json_string_value(json_object_get(call->given, "client"));
 	struct doctor d;
 	struct err err = { 0 };
 	int code = 2;
 
 	// what is read may have its own words for the log; here they are findings
 	log_set_level(LOG_LEVEL_ERROR);
-	if (options->service && !is_configured(config, options->service)) {
-		fprintf(stderr, "brass-agent: %s is no service of the configuration\n", options->service);
+	if (service && !is_configured(call->config, service)) {
+		fprintf(stderr, "brass-agent: %s is no service of the configuration\n", service);
 		return code;
 	}
-	if (doctor_read(config, options->client, &d, &err)) {
+	if (doctor_read(call->config, client, &d, &err)) {
 		fprintf(stderr, "brass-agent: %s\n", err.text);
 	} else {
-		look(&d, options->service);
-		if (options->json)
+		look(&d, service);
+		if (json_object_get(call->given, "json"))
 			doctor_print_json(&d.report);
 		else
-			doctor_print(&d.report, options->verbose);
+			doctor_print(&d.report, json_object_get(call->given, "verbose") != NULL);
 		const enum doctor_status worst = doctor_worst(&d.report);
 		code = worst == DOCTOR_WRONG ? 2 : worst == DOCTOR_OK ? 0 : 1;
 	}

@@ -7,18 +7,10 @@
 #ifndef BRASS_AGENT_DOCTOR_H
 #define BRASS_AGENT_DOCTOR_H
 
-#include "agent/config.h"
+#include "agent/words.h"
 
-#include <stdbool.h>
-
-struct doctor_options {
-	const char *service; // NULL: all
-	const char *client;  // address of a client whose traffic does not arrive; NULL: anywhere
-	bool json, verbose;
-};
-
-// Prints its findings. Returns 0: all is fine; 1: there are warnings, or something could not be looked at; 2: something
-// is wrong (or the words make no sense).
-int doctor(const struct config *config, const struct doctor_options *options);
+// Prints its findings. Exit code 0: all is fine; 1: there are warnings, or something could not be looked at; 2:
+// something is wrong (or the words make no sense).
+int doctor_word(const struct words_call *call);
 
 #endif

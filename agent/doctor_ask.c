@@ -191,11 +191,7 @@ int doctor_ask(const struct config *config, uv_loop_t *loop, struct http_client 
 	bool failed = !asking || !answers.clients || !answers.directors;
 
 	for (size_t i = 0; i < count && !failed; i++) {
-		struct client *client = &answers.clients[i];
-
-		snprintf(client->url, sizeof(client->url), "%s", config->directors.urls[i]);
-		for (size_t len = strlen(client->url); len && client->url[len - 1] == '/'; len--)
-			client->url[len - 1] = '\0';
+		client_set_url(&answers.clients[i], config->directors.urls[i]);
 		answers.directors[i].backends = calloc(config->backends.count + 1, sizeof(struct doctor_backend));
 		failed = !answers.directors[i].backends;
 	}

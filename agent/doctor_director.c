@@ -99,7 +99,7 @@ void doctor_check_clock(struct doctor *d)
 			ahead < 0 ? "behind" : "ahead of", url_of(d, i));
 		doctor_mend(&d->report, "timedatectl set-ntp true");
 	}
-	if (!told)
+	if (!told && d->answers.count)
 		doctor_say(&d->report, DOCTOR_UNSEEN, "no director says what time it is there");
 }
 
@@ -107,6 +107,8 @@ void doctor_check_backend(struct doctor *d, const struct doctor_case *c)
 {
 	const struct doctor_backend *b = c->backend;
 
+	if (!c->client)
+		return;
 	if (!b) {
 		doctor_say(&d->report, DOCTOR_UNSEEN, "%s does not say what it makes of this host", c->client->url);
 	} else if (!b->there) {

@@ -3,6 +3,7 @@
 
 #include "agent/desired.h"
 #include "agent/doctor_run.h"
+#include "agent/host.h"
 #include "shared/log.h"
 #include "shared/util.h"
 
@@ -187,6 +188,18 @@ static void read_conntrack(struct doctor *d)
 
 // --- all of it ---
 
+// Where no director is there to show it, as the agent finds it.
+static void find_address(struct doctor *d)
+{
+	struct host host;
+
+	if (inet_addr_is_set(&d->answers.address) || !d->config->statics.count ||
+		host_peek(d->config->run_dir, &host, NULL))
+		return;
+	host_address(&host, &d->answers.address);
+	host_close(&host);
+}
+
 static int read_host(struct doctor *d, struct err *err)
 {
 	struct observe_more more = { .rules = true };
@@ -243,6 +256,8 @@ int doctor_read(const struct config *config, const char *client, struct doctor *
 		rc = http_client_new(&ret->loop, &ret->http, err);
 	if (!rc)
 		rc = doctor_ask(config, &ret->loop, ret->http, &ret->answers, err);
+	if (!rc)
+		find_address(ret);
 	if (!rc &&
 		(services_init(&ret->services, config, ret->answers.clients, ret->answers.count) ||
 			services_build(&ret->services, &ret->answers.address)))
@@ -299,6 +314,7 @@ struct doctor_case doctor_case(const struct doctor *d, size_t i)
 	struct doctor_case c = {
 		.service = service,
 		.client = client,
+		.check = services_item(&d->services, i).check,
 		.underlay = doctor_device_of(d, &spec->address),
 		.device = desired_device(spec, service),
 		.client_at = d->clients[service->vip.family == AF_INET6],
@@ -306,13 +322,13 @@ struct doctor_case doctor_case(const struct doctor *d, size_t i)
 	};
 
 	c.link = iflink_find(d->seen.links, d->seen.link_count, c.device);
-	for (size_t b = 0; b < d->config->backends.count; b++) {
-		if (strcmp(d->config->backends.items[b].service, service->name) != 0)
-			continue;
-		c.config = &d->config->backends.items[b];
-		if (client && client->fresh)
+	if (client)
+		c.director = client->peer;
+	else if (service->method == FORWARD_NAT)
+		c.director = service->gateway;
+	for (size_t b = 0; client && client->fresh && b < d->config->backends.count; b++)
+		if (strcmp(d->config->backends.items[b].service, service->name) == 0)
 			c.backend = &d->answers.directors[client - d->answers.clients].backends[b];
-	}
 	for (size_t a = 0; c.link && a < d->seen.addr_count; a++)
 		c.has_vip |= d->seen.addrs[a].ifindex == c.link->index &&
 			inet_addr_cmp(&d->seen.addrs[a].prefix.addr, &service->vip) == 0;

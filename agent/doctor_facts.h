@@ -46,17 +46,18 @@ struct doctor {
 	bool loop_is_open;
 };
 
-// The item of a service, and whether it applies: everything that a check of one service is about.
+// Everything that a check of one service is about.
 struct doctor_case {
 	const struct spec_service *service;
-	const struct client *client;          // the director that knows it
+	const struct client *client;          // the director that knows it; NULL: it is static
+	struct inet_addr director;            // its address; not set: not known
 	const struct doctor_backend *backend; // what it makes of this host; NULL: not asked
-	const struct config_backend *config;
-	const struct iflink *underlay; // the device that has the RIP; NULL: none has
-	const char *device;            // the VIP's; "" for nat
-	const struct iflink *link;     // of that name; NULL: there is none
-	struct inet_addr client_at;    // of the VIP's family
-	bool is_tunnel, has_vip;       // the VIP is on the device
+	const struct local_check *check;      // who says whether the program serves
+	const struct iflink *underlay;        // the device that has the RIP; NULL: none has
+	const char *device;                   // the VIP's; "" for nat
+	const struct iflink *link;            // of that name; NULL: there is none
+	struct inet_addr client_at;           // of the VIP's family
+	bool is_tunnel, has_vip;              // the VIP is on the device
 };
 
 int doctor_read(const struct config *config, const char *client, struct doctor *ret, struct err *err);

@@ -136,39 +136,43 @@ static bool is_untracked(struct doctor *d, const struct filter_packet *packet, e
 	return !p.tracked;
 }
 
+static size_t count_drops(struct passing p, const enum filter_hook *hooks, size_t count)
+{
+	p.status = DOCTOR_WRONG;
+	if (is_untracked(p.d, &p.packet, p.packet.out ? FILTER_OUTPUT : FILTER_PREROUTING))
+		p.packet.state = FILTER_UNTRACKED;
+	pass(&p, hooks, count, on_drop);
+	return p.said;
+}
+
+static struct filter_packet tunnel_packet(const struct doctor *d, const struct doctor_case *c)
+{
+	const bool known = c->director.family == d->answers.address.family && !inet_addr_is_loopback(&c->director);
+
+	return (struct filter_packet) {
+		.family = d->answers.address.family,
+		.protocol = outer_protocol(c),
+		.from = known ? c->director : anywhere,
+		.to = d->answers.address,
+		.dport = c->service->method == FORWARD_GUE ? c->service->tunnel.port : 0,
+		.in = name_of(c->underlay),
+		.state = FILTER_NEW,
+		.to_this_host = true,
+	};
+}
+
 void doctor_check_filter(struct doctor *d, const struct doctor_case *c)
 {
-	struct passing p = { .d = d, .status = DOCTOR_WRONG };
-	size_t said = 0;
+	const struct passing outer = { .d = d, .what = "the director's tunnel packets", .packet = tunnel_packet(d, c) };
+	const struct passing first = {
+		.d = d, .what = "clients' first packets", .packet = client_packet(d, c, FILTER_NEW)
+	};
+	const struct passing back = { .d = d, .what = "replies", .packet = reply(d, c, FILTER_ESTABLISHED) };
+	size_t said = c->is_tunnel ? count_drops(outer, in, ARRAY_SIZE(in)) : 0;
 
-	if (c->is_tunnel) {
-		p.what = "the director's tunnel packets";
-		p.packet = (struct filter_packet) {
-			.family = d->answers.address.family,
-			.protocol = outer_protocol(c),
-			.to = d->answers.address,
-			.dport = c->service->method == FORWARD_GUE ? c->service->tunnel.port : 0,
-			.in = name_of(c->underlay),
-			.state = FILTER_NEW,
-			.to_this_host = true,
-		};
-		if (c->client->peer.family == p.packet.family && !inet_addr_is_loopback(&c->client->peer))
-			p.packet.from = c->client->peer;
-		pass(&p, in, ARRAY_SIZE(in), on_drop);
-		said += p.said;
-	}
-	p = (struct passing) { .d = d, .status = DOCTOR_WRONG, .what = "clients' first packets" };
-	p.packet = client_packet(d, c, FILTER_NEW);
-	if (is_untracked(d, &p.packet, FILTER_PREROUTING))
-		p.packet.state = FILTER_UNTRACKED;
-	pass(&p, in, ARRAY_SIZE(in), on_drop);
-	said += p.said;
-	p = (struct passing) { .d = d, .status = DOCTOR_WRONG, .what = "replies" };
-	p.packet = reply(d, c, FILTER_ESTABLISHED);
-	if (is_untracked(d, &p.packet, FILTER_OUTPUT))
-		p.packet.state = FILTER_UNTRACKED;
-	pass(&p, out, ARRAY_SIZE(out), on_drop);
-	said += p.said;
+	// without a port there is no telling which rules are meant
+	if (c->service->port)
+		said += count_drops(first, in, ARRAY_SIZE(in)) + count_drops(back, out, ARRAY_SIZE(out));
 	if (!said && !*d->filter_unseen)
 		doctor_say(&d->report, DOCTOR_OK, "no rule drops what comes and goes");
 }
@@ -180,7 +184,7 @@ void doctor_check_conntrack(struct doctor *d, const struct doctor_case *c)
 	const struct filter_packet first = client_packet(d, c, FILTER_NEW), back = reply(d, c, FILTER_ESTABLISHED);
 	char what[200];
 
-	if (c->service->protocol != IPPROTO_TCP || !d->tracks)
+	if (c->service->protocol != IPPROTO_TCP || !c->service->port || !d->tracks)
 		return;
 	if (is_untracked(d, &first, FILTER_PREROUTING)) {
 		doctor_say(&d->report, DOCTOR_OK, "clients' packets are not tracked");
@@ -227,8 +231,10 @@ void doctor_check_dnat(struct doctor *d, const struct doctor_case *c)
 	const enum filter_hook hook = FILTER_PREROUTING;
 	struct passing p = { .d = d, .packet = client_packet(d, c, FILTER_NEW) };
 
+	if (!c->service->port)
+		return;
 	// who says that nobody is to look for a program has it elsewhere
-	p.wanted_dnat = c->config->check.kind == LOCAL_NONE;
+	p.wanted_dnat = c->check->kind == LOCAL_NONE;
 	pass(&p, &hook, 1, on_dnat);
 	if (!p.said && !*d->filter_unseen)
 		doctor_say(&d->report, DOCTOR_OK, "no rule gives clients' packets another destination");

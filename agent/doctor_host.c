@@ -128,7 +128,7 @@ static const struct iflink *taker(const struct doctor *d, const struct doctor_ca
 
 		if (strcmp(link->kind, device->device_kind) == 0 && strcmp(link->name, device->dev) != 0 &&
 			link->flags & IFF_UP && inet_addr_is_set(&link->remote) &&
-			inet_addr_cmp(&link->remote, &c->client->peer) == 0 &&
+			inet_addr_cmp(&link->remote, &c->director) == 0 &&
 			(!inet_addr_is_set(&link->local) || inet_addr_cmp(&link->local, &device->addr) == 0))
 			return link;
 	}

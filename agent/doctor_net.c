@@ -55,7 +55,7 @@ static void judge_way_in(
 
 void doctor_check_way_in(struct doctor *d, const struct doctor_case *c)
 {
-	const struct inet_addr *rip = &d->answers.address, *director = &c->client->peer;
+	const struct inet_addr *rip = &d->answers.address, *director = &c->director;
 	const struct iflink *link = c->is_tunnel ? c->link : c->underlay;
 	const bool is_nat = c->service->method == FORWARD_NAT;
 

@@ -62,7 +62,7 @@ void doctor_check_program(struct doctor *d, const struct doctor_case *c)
 {
 	const struct inet_endpoint at = { c->service->method == FORWARD_NAT ? d->answers.address : c->service->vip,
 		c->service->port };
-	const struct local_check *check = &c->config->check;
+	const struct local_check *check = c->check;
 
 	if (check->kind == LOCAL_CHECK)
 		run_check(d, &check->spec, &at);

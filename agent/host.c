@@ -6,15 +6,30 @@
 #include "shared/util.h"
 
 #include <errno.h>
+#include <linux/capability.h>
+#include <linux/rtnetlink.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define ROUNDS_MAX 4 // a tunnel made in one round is seen, with its settings, in the next
 
-int host_open(const char *run_dir, struct host *ret, struct err *err)
+int host_may_change(struct err *err)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+
+	if (syscall(SYS_capget, &head, sets) == 0 && sets[0].effective & 1u << CAP_NET_ADMIN)
+		return 0;
+	return err_set(err, -EPERM, NULL, "no permission to change the network: run as root, or with CAP_NET_ADMIN");
+}
+
+static int open_by(int (*open_journal)(const char *run_dir, struct journal *ret, struct err *err), const char *run_dir,
+	struct host *ret, struct err *err)
 {
 	struct host host = { 0 };
-	int rc = journal_open(run_dir, &host.journal, err);
+	int rc = open_journal(run_dir, &host.journal, err);
 
 	if (!rc)
 		rc = netsock_open(NETLINK_ROUTE, &host.sock, err);
@@ -24,6 +39,16 @@ int host_open(const char *run_dir, struct host *ret, struct err *err)
 	}
 	*ret = host;
 	return 0;
+}
+
+int host_open(const char *run_dir, struct host *ret, struct err *err)
+{
+	return open_by(journal_open, run_dir, ret, err);
+}
+
+int host_peek(const char *run_dir, struct host *ret, struct err *err)
+{
+	return open_by(journal_peek, run_dir, ret, err);
 }
 
 void host_close(struct host *host)
@@ -46,8 +71,14 @@ static struct observe_more what_matters(const struct host *host, const struct sp
 		if (spec->services[i].method == FORWARD_NAT)
 			more.table = spec->table;
 	}
-	for (size_t i = 0; i < host->journal.list.count; i++)
-		more.fous |= host->journal.list.items[i].kind == RESOURCE_FOU;
+	for (size_t i = 0; i < host->journal.list.count; i++) {
+		const struct resource *r = &host->journal.list.items[i];
+
+		more.fous |= r->kind == RESOURCE_FOU;
+		more.rules |= r->kind == RESOURCE_RULE;
+		if (r->kind == RESOURCE_ROUTE && !more.table)
+			more.table = r->table;
+	}
 	return more;
 }
 
@@ -90,12 +121,19 @@ static int make_plan(struct host *host, struct spec *spec, struct plan *ret_plan
 		return rc;
 	spec->mtu = observe_mtu(&host->seen, &spec->address);
 	rc = desired(spec, host->seen.links, host->seen.link_count, &want);
+	for (size_t i = 0; i < host->journal.list.count && host->keeps_all && !rc; i++)
+		rc = resource_list_add(&want, &host->journal.list.items[i]);
 	if (!rc)
 		rc = look_at_mirrors(host, spec, &want, err);
 	if (!rc)
 		rc = plan_make(&want, &host->journal.list, &host->seen, ret_plan);
 	resource_list_clear(&want);
 	return rc == -ENOMEM ? err_set(err, rc, NULL, "out of memory") : rc;
+}
+
+int host_preview(struct host *host, struct spec *spec, struct plan *ret, struct err *err)
+{
+	return make_plan(host, spec, ret, err);
 }
 
 // What will be ours is written down before it is made.
@@ -177,6 +215,43 @@ int host_reconcile(struct host *host, struct spec *spec, struct err *err)
 		if (rc || !changes || failed == plan_changes(&plan))
 			break;
 	}
+	return rc;
+}
+
+int host_give_back(struct host *host, struct err *err)
+{
+	struct spec nothing = { 0 };
+	struct err why = { 0 };
+
+	host->keeps_all = false;
+	int rc = host_reconcile(host, &nothing, &why);
+	if (!rc && host->journal.list.count)
+		rc = -EBUSY;
+	if (rc)
+		return err_set(err, rc, NULL, "the host could not be given back as it was: %s; see %s",
+			*why.text                  ? why.text
+				: host->left.count ? host->left.ops[0].why
+						   : "?",
+			host->journal.path);
+	unlink(host->journal.path);
+	return 0;
+}
+
+int host_address(const struct host *host, struct inet_addr *ret)
+{
+	_cleanup_free_ struct route_default *routes = NULL;
+	size_t count = 0;
+	struct route_way way;
+	int rc = route_dump_defaults(host->sock, RT_TABLE_MAIN, &routes, &count, NULL);
+
+	if (!rc && !count)
+		rc = -ENETUNREACH;
+	if (!rc)
+		rc = route_lookup(host->sock, &routes[0].gateway, &way, NULL);
+	if (!rc && !inet_addr_is_set(&way.source))
+		rc = -ENETUNREACH;
+	if (!rc)
+		*ret = way.source;
 	return rc;
 }
 

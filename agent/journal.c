@@ -66,33 +66,59 @@ static int read_list(const json_t *json, struct resource_list *list)
 	return rc;
 }
 
+// Without a file the list is empty.
+static int read_file(struct journal *journal, struct err *err)
+{
+	json_error_t why;
+
+	if (access(journal->path, F_OK))
+		return 0;
+	if (access(journal->path, R_OK))
+		return err_set(err, -errno, NULL, "cannot read %s: %s", journal->path, strerror(errno));
+	json_t *json = json_load_file(journal->path, 0, &why);
+	int rc = json ? read_list(json, &journal->list) : -EINVAL;
+
+	json_decref(json);
+	if (rc)
+		resource_list_clear(&journal->list);
+	return rc
+		? err_set(err, -EINVAL, NULL, "%s makes no sense: what an earlier run made is not known", journal->path)
+		: 0;
+}
+
+int journal_peek(const char *run_dir, struct journal *ret, struct err *err)
+{
+	struct journal journal = { 0 };
+
+	snprintf(journal.path, sizeof(journal.path), "%s/journal.json", run_dir);
+	int rc = read_file(&journal, err);
+	if (!rc)
+		*ret = journal;
+	return rc;
+}
+
 int journal_open(const char *run_dir, struct journal *ret, struct err *err)
 {
 	struct journal journal = { 0 };
-	json_error_t why;
 
 	if (mkdir(run_dir, 0755) && errno != EEXIST)
 		return err_set(err, -errno, "run_dir", "cannot make %s: %s", run_dir, strerror(errno));
 	if (access(run_dir, W_OK))
 		return err_set(err, -errno, "run_dir", "cannot write to %s: %s", run_dir, strerror(errno));
 	snprintf(journal.path, sizeof(journal.path), "%s/journal.json", run_dir);
-	if (access(journal.path, F_OK) == 0) {
-		json_t *json = json_load_file(journal.path, 0, &why);
-		int rc = json ? read_list(json, &journal.list) : -EINVAL;
+	int rc = read_file(&journal, err);
+	if (rc == -EINVAL) {
+		char bad[544];
 
-		json_decref(json);
-		if (rc) {
-			char bad[544];
-
-			snprintf(bad, sizeof(bad), "%s.bad", journal.path);
-			rename(journal.path, bad);
-			resource_list_clear(&journal.list);
-			log_warning("%s cannot be read, put aside as %s: what an earlier run made is left as it is",
-				journal.path, bad);
-		}
+		snprintf(bad, sizeof(bad), "%s.bad", journal.path);
+		rename(journal.path, bad);
+		log_warning("%s cannot be read, put aside as %s: what an earlier run made is left as it is",
+			journal.path, bad);
+		rc = 0;
 	}
-	*ret = journal;
-	return 0;
+	if (!rc)
+		*ret = journal;
+	return rc;
 }
 
 int journal_save(const struct journal *journal, struct err *err)

@@ -16,6 +16,8 @@ struct journal {
 
 // Reads RUN_DIR/journal.json; without a file the journal is empty. Makes the folder when it is missing.
 int journal_open(const char *run_dir, struct journal *ret, struct err *err);
+// The same without making or moving anything. -EINVAL: it makes no sense.
+int journal_peek(const char *run_dir, struct journal *ret, struct err *err);
 int journal_save(const struct journal *journal, struct err *err);
 void journal_close(struct journal *journal);
 

@@ -25,12 +25,12 @@ static bool conf_is_right(int conf, int32_t effective, int32_t want)
 	}
 }
 
-static int read_all(const char *name, int32_t *ret)
+static int read_conf(const char *dev, const char *name, int32_t *ret)
 {
 	char path[80], text[16];
 	_cleanup_close_ int fd = -1;
 
-	snprintf(path, sizeof(path), "/proc/sys/net/ipv4/conf/all/%s", name);
+	snprintf(path, sizeof(path), "/proc/sys/net/ipv4/conf/%s/%s", dev, name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
 	if (n <= 0)
@@ -57,9 +57,11 @@ int observe(struct netsock *ns, const struct observe_more *more, struct observed
 	for (size_t i = 0; i < ARRAY_SIZE(used) && !rc; i++) {
 		const char *name = resource_conf_name(used[i]);
 
-		rc = read_all(name, &o.all[used[i]]);
+		rc = read_conf("all", name, &o.all[used[i]]);
+		if (!rc)
+			rc = read_conf("default", name, &o.fresh[used[i]]);
 		if (rc)
-			err_set(err, rc, NULL, "cannot read net/ipv4/conf/all/%s: %s", name, strerror(-rc));
+			err_set(err, rc, NULL, "cannot read net/ipv4/conf/{all,default}/%s: %s", name, strerror(-rc));
 	}
 	if (rc) {
 		observed_clear(&o);
@@ -97,6 +99,11 @@ int observe_mirror(struct netsock *ns, const struct resource *mirror, struct obs
 int32_t observe_effective(const struct observed *o, const struct iflink *link, int conf)
 {
 	return o->all[conf] > link->conf[conf] ? o->all[conf] : link->conf[conf];
+}
+
+bool observe_conf_is_right(const struct observed *o, int conf, int32_t own, int32_t want)
+{
+	return conf_is_right(conf, o->all[conf] > own ? o->all[conf] : own, want);
 }
 
 static const char *device_name(const struct observed *o, int ifindex)
@@ -196,7 +203,7 @@ static enum presence find_conf(const struct observed *o, const struct resource *
 
 	if (!link || !link->has_conf)
 		return PRESENCE_MISSING;
-	if (conf_is_right(want->conf, observe_effective(o, link, want->conf), want->value))
+	if (observe_conf_is_right(o, want->conf, link->conf[want->conf], want->value))
 		return PRESENCE_THERE;
 	*ret_found = *want;
 	ret_found->value = link->conf[want->conf];

@@ -27,6 +27,7 @@ struct observed {
 	size_t fou_count;
 	struct route_mirror mirrors[2]; // IPv4, IPv6; family 0: not looked at
 	int32_t all[IFLINK_CONF_MAX];   // net/ipv4/conf/all of the settings that we use
+	int32_t fresh[IFLINK_CONF_MAX]; // net/ipv4/conf/default: what a new device begins with
 };
 
 // What is looked at beyond devices and addresses.
@@ -52,6 +53,9 @@ enum presence observe_resource(const struct observed *o, const struct resource *
 
 // The address sits on a device where it does harm: "eth0". NULL: it does not. ours is the device where we want it.
 const char *observe_misplaced(const struct observed *o, const struct inet_addr *addr, const char *ours);
+
+// Is a setting of a device, with its own value, as wanted?
+bool observe_conf_is_right(const struct observed *o, int conf, int32_t own, int32_t want);
 
 // The value that counts for a device: the larger of its own and "all" (net/ipv4/devinet.c, IN_DEV_MAXCONF).
 int32_t observe_effective(const struct observed *o, const struct iflink *link, int conf);

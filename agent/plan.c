@@ -99,11 +99,37 @@ static bool stands_on_conflict(const struct plan *plan, const struct resource *w
 	return false;
 }
 
+// It stands on a device that an earlier operation of this plan makes.
+static bool stands_on_new(const struct making *m, const struct resource *want)
+{
+	bool made = false, is_there = iflink_find(m->observed->links, m->observed->link_count, want->dev);
+
+	for (size_t i = 0; i < m->plan->count; i++) {
+		const struct plan_op *op = &m->plan->ops[i];
+
+		if (op->resource.kind != RESOURCE_DEVICE || want->kind == RESOURCE_DEVICE ||
+			strcmp(op->resource.dev, want->dev) != 0)
+			continue;
+		made |= op->verb == PLAN_ADD || op->verb == PLAN_REPAIR;
+		is_there &= op->verb != PLAN_REMOVE;
+	}
+	return made && !is_there;
+}
+
 static int want_one(struct making *m, const struct resource *want, const struct resource *ours)
 {
 	struct resource found = { 0 };
 	enum presence presence = observe_resource(m->observed, want, &found);
 
+	if (stands_on_new(m, want)) {
+		presence = PRESENCE_MISSING;
+		found.value = m->observed->fresh[want->conf];
+		if (want->kind == RESOURCE_CONF &&
+			observe_conf_is_right(m->observed, want->conf, found.value, want->value))
+			return 0;
+	} else if (want->kind == RESOURCE_CONF && presence == PRESENCE_MISSING) {
+		return 0; // the device has just gone
+	}
 	if (want->kind == RESOURCE_VIP && observe_misplaced(m->observed, &want->addr, want->dev))
 		return conflict(m, want, presence, &found);
 	if (presence == PRESENCE_THERE || stands_on_conflict(m->plan, want))
@@ -113,9 +139,6 @@ static int want_one(struct making *m, const struct resource *want, const struct 
 	// a device or route of this name that is something else is not ours, whatever the journal says
 	if (presence == PRESENCE_OTHER && (want->kind != RESOURCE_CONF || all_overrules(m->observed, want)))
 		return conflict(m, want, presence, &found);
-	if (want->kind == RESOURCE_CONF && presence == PRESENCE_MISSING)
-		return 0; // the device has just gone, or will be made by an earlier operation and be seen in the next
-			  // round
 	// the main table changes as it likes: to follow it is no repair
 	struct plan_op *op = append(m->plan, ours && want->kind != RESOURCE_MIRROR ? PLAN_REPAIR : PLAN_ADD, want);
 

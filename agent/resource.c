@@ -96,6 +96,11 @@ bool resource_same(const struct resource *a, const struct resource *b)
 	return a->kind != RESOURCE_CONF || a->value == b->value; // a MIRROR is made equal as it stands
 }
 
+bool resource_keeps_arp_quiet(const struct resource *r)
+{
+	return r->kind == RESOURCE_CONF && (r->conf == IPV4_DEVCONF_ARP_IGNORE || r->conf == IPV4_DEVCONF_ARP_ANNOUNCE);
+}
+
 struct route_rule resource_rule(const struct resource *r)
 {
 	return (struct route_rule) {
@@ -108,17 +113,34 @@ struct route_rule resource_rule(const struct resource *r)
 	};
 }
 
+// What ip(8) sets by itself, and the kernel (which the agent asks) does not.
+static const char *device_words(const char *kind)
+{
+	static const struct {
+		const char *kind, *words;
+	} kinds[] = {
+		{ "ipip", " mode ipip" },
+		{ "sit", " mode ip6ip ttl 64" },
+		{ "ip6tnl", " mode any hoplimit inherit encaplimit none" },
+		{ "ip6gre", " hoplimit inherit encaplimit none" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (strcmp(kinds[i].kind, kind) == 0)
+			return kinds[i].words;
+	return "";
+}
+
 static void device_command(const struct resource *r, char *buf, size_t size)
 {
-	const bool v6 = r->addr.family == AF_INET6, is_gre = strstr(r->device_kind, "gre");
 	char addr[INET_ADDR_MAX];
 
 	if (strcmp(r->device_kind, "dummy") == 0)
 		snprintf(buf, size, "ip link add %s up type dummy", r->dev);
 	else
-		snprintf(buf, size, "ip link add %s up type %s%s local %s remote %s%s%s", r->dev, r->device_kind,
-			v6 && !is_gre ? " mode any" : "", inet_addr_format(&r->addr, addr), v6 ? "::" : "any",
-			v6 ? " encaplimit none" : "", r->value ? " csum" : "");
+		snprintf(buf, size, "ip link add %s up type %s local %s remote %s%s%s", r->dev, r->device_kind,
+			inet_addr_format(&r->addr, addr), r->addr.family == AF_INET6 ? "::" : "any",
+			device_words(r->device_kind), r->value ? " csum" : "");
 }
 
 static void rule_command(const struct resource *r, bool added, char *buf, size_t size)

@@ -49,6 +49,9 @@ bool resource_same(const struct resource *a, const struct resource *b);
 const char *resource_conf_name(int conf);
 int resource_conf_number(const char *name);
 
+// A setting without which this host would answer ARP for a VIP.
+bool resource_keeps_arp_quiet(const struct resource *r);
+
 // The command that a person would type to make it (added) or to take it away.
 #define RESOURCE_COMMAND_MAX 256
 const char *resource_command(const struct resource *r, bool added, char buf[RESOURCE_COMMAND_MAX]);

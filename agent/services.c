@@ -3,14 +3,16 @@
 
 #include "agent/desired.h"
 #include "agent/load.h"
+#include "shared/log.h"
 #include "shared/util.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 static int make_room(struct services *services)
 {
-	size_t need = 1;
+	size_t need = 1 + services->config->statics.count;
 
 	for (size_t c = 0; c < services->client_count; c++)
 		need += services->clients[c].has_answer ? services->clients[c].answer.count : 0;
@@ -36,14 +38,16 @@ int services_init(
 		.clients = clients,
 		.client_count = client_count,
 		.load_share = 1,
+		.said = calloc(config->statics.count + 1, sizeof(*services->said)),
 	};
-	return make_room(services);
+	return services->said ? make_room(services) : -ENOMEM;
 }
 
 void services_clear(struct services *services)
 {
 	free(services->spec.services);
 	free(services->outcomes);
+	free(services->said);
 	*services = (struct services) { 0 };
 }
 
@@ -79,6 +83,32 @@ static struct spec_service wanted(const struct services *services, const struct 
 	if (gateway->family == answer->host.family && !inet_addr_is_loopback(gateway))
 		service.gateway = *gateway;
 	return service;
+}
+
+static bool needs_address(const struct config_static *item)
+{
+	return item->method != FORWARD_DR;
+}
+
+static void add_static(struct services *services, const struct config_static *item)
+{
+	const struct inet_addr *gateway =
+		inet_addr_is_set(&item->gateway) ? &item->gateway : &services->config->gateway;
+	struct spec_service *service = &services->spec.services[services->spec.count];
+
+	*service = (struct spec_service) {
+		.vip = item->host,
+		.protocol = item->protocol,
+		.port = item->port,
+		.method = item->method,
+		.tunnel = item->tunnel,
+		.fixed = true,
+	};
+	inet_addr_format(&item->host, service->name);
+	memcpy(service->device, item->device, sizeof(service->device));
+	if (gateway->family == item->host.family)
+		service->gateway = *gateway;
+	services->outcomes[services->spec.count++] = (struct services_outcome) { .fixed = item };
 }
 
 static int by_service(const void *key, const void *item)
@@ -127,18 +157,24 @@ int services_build(struct services *services, const struct inet_addr *address)
 			memcpy(outcome->answered, answer->service, sizeof(outcome->answered));
 		}
 	}
+	for (size_t i = 0; i < config->statics.count; i++)
+		if (inet_addr_is_set(address) || !needs_address(&config->statics.items[i]))
+			add_static(services, &config->statics.items[i]);
 	return 0;
 }
 
 struct local_item services_item(const struct services *services, size_t i)
 {
+	static const struct local_check listen = { .kind = LOCAL_LISTEN }, nobody = { .kind = LOCAL_NONE };
 	const struct spec_service *service = &services->spec.services[i];
 	struct local_item item = {
 		.at = { service->method == FORWARD_NAT ? services->spec.address : service->vip, service->port },
 		.protocol = service->protocol,
 	};
 
-	for (size_t b = 0; b < services->config->backends.count; b++)
+	if (service->fixed)
+		item.check = service->port ? &listen : &nobody;
+	for (size_t b = 0; b < services->config->backends.count && !item.check; b++)
 		if (strcmp(services->config->backends.items[b].service, service->name) == 0)
 			item.check = &services->config->backends.items[b].check;
 	return item;
@@ -182,10 +218,21 @@ bool services_are_current(const struct services *services, const struct client *
 	return !left;
 }
 
-static enum protocol_state state_of(const struct services *services, int i, bool draining, const char **ret_reason)
+static const struct drain *drain_of(const struct services *services, const char *name)
 {
-	*ret_reason = draining ? "the agent stops" : i < 0 ? "" : services->outcomes[i].problem;
-	if (draining)
+	return services->drains ? drains_of(services->drains, name) : NULL;
+}
+
+static enum protocol_state state_of(
+	const struct services *services, int i, const char *name, bool draining, const char **ret_reason)
+{
+	const bool asked = drain_of(services, name);
+
+	*ret_reason = draining ? "the agent stops"
+		: asked        ? "an operator asked for it"
+		: i < 0        ? ""
+			       : services->outcomes[i].problem;
+	if (draining || asked)
 		return PROTOCOL_DRAIN;
 	if (i < 0)
 		return PROTOCOL_SETUP;
@@ -218,7 +265,7 @@ json_t *services_report(const struct services *services, const struct client *cl
 		to->weight = from->weight.by_pressure
 			? load_weight(from->weight.base, from->weight.min, services->load_share)
 			: from->weight.base;
-		to->state = (int)state_of(services, i, draining, &reason);
+		to->state = (int)state_of(services, i, from->service, draining, &reason);
 		if (i >= 0)
 			to->vip = services->spec.services[i].vip;
 		snprintf(to->reason, sizeof(to->reason), "%s", reason);
@@ -236,10 +283,15 @@ json_t *services_status(const struct services *services, const struct client *cl
 	const struct protocol_service *fresh = client->fresh ? answer : NULL;
 	int i = find(services, client, backend->service);
 	const struct spec_service *service = i < 0 ? NULL : &services->spec.services[i];
-	char vip[INET_ADDR_MAX];
+	const struct drain *drain = drain_of(services, backend->service);
+	char vip[INET_ADDR_MAX], progress[DRAIN_TEXT_MAX], text[DRAIN_TEXT_MAX + 40];
 	const char *reason;
-	enum protocol_state state = state_of(services, i, draining, &reason);
+	enum protocol_state state = state_of(services, i, backend->service, draining, &reason);
 
+	if (drain && !draining) {
+		snprintf(text, sizeof(text), "%s: %s", reason, drain_describe(drain, progress));
+		reason = text;
+	}
 	if (!answer && state == PROTOCOL_SETUP)
 		reason = "the director has not said what it is";
 	else if (answer && *answer->error && !*reason)
@@ -251,4 +303,49 @@ json_t *services_status(const struct services *services, const struct client *cl
 		service ? desired_device(&services->spec, service) : "", "status", fresh ? fresh->status : "unknown",
 		"fresh", client->fresh, "effective_weight", fresh ? (int)fresh->effective_weight : 0, "active",
 		fresh ? (int)fresh->active : 0);
+}
+
+// Why it does not serve, "" when it does.
+static const char *static_problem(const struct services *services, const struct config_static *item, int *ret_i)
+{
+	*ret_i = -1;
+	for (size_t i = 0; i < services->spec.count && *ret_i < 0; i++)
+		if (services->outcomes[i].fixed == item)
+			*ret_i = (int)i;
+	if (*ret_i < 0)
+		return "this host's own address is not known: there is no default route; name it as \"address\"";
+	return services->outcomes[*ret_i].problem;
+}
+
+json_t *services_static_status(const struct services *services, const struct config_static *item)
+{
+	int i;
+	const char *problem = static_problem(services, item, &i);
+	char host[INET_ADDR_MAX];
+
+	return json_pack("{s:s, s:i, s:s, s:s, s:s, s:s, s:s}", "host", inet_addr_format(&item->host, host), "port",
+		(int)item->port, "protocol", field_choice_name(transport_choices, item->protocol), "method",
+		field_choice_name(forward_method_choices, item->method), "device",
+		i < 0 ? "" : desired_device(&services->spec, &services->spec.services[i]), "state",
+		field_choice_name(protocol_state_choices, *problem ? PROTOCOL_DOWN : PROTOCOL_UP), "reason", problem);
+}
+
+void services_log_statics(struct services *services)
+{
+	const struct config_statics *statics = &services->config->statics;
+
+	for (size_t k = 0; k < statics->count; k++) {
+		const struct config_static *item = &statics->items[k];
+		const char *method = field_choice_name(forward_method_choices, item->method);
+		char host[INET_ADDR_MAX], now[sizeof(services->said[k])];
+		int i;
+		const char *problem = static_problem(services, item, &i);
+
+		snprintf(now, sizeof(now), "%.250s", *problem ? problem : "up");
+		if (strcmp(now, services->said[k]) == 0 || strcmp(now, SERVICES_NOT_CHECKED) == 0)
+			continue;
+		memcpy(services->said[k], now, sizeof(now));
+		log_write(*problem ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "static %s (%s): %s%s",
+			inet_addr_format(&item->host, host), method, *problem ? "down: " : "", now);
+	}
 }

@@ -38,8 +38,13 @@ static bool listens_on(const struct inet_endpoint *here, const struct inet_endpo
 {
 	static const uint8_t any[16];
 
-	return here->port == wanted->port &&
+	return (!wanted->port || here->port == wanted->port) &&
 		(inet_addr_cmp(&here->addr, &wanted->addr) == 0 || memcmp(here->addr.bytes, any, sizeof(any)) == 0);
+}
+
+static bool is_at(const struct inet_endpoint *here, const struct inet_endpoint *wanted)
+{
+	return inet_addr_cmp(&here->addr, &wanted->addr) == 0 && (!wanted->port || here->port == wanted->port);
 }
 
 // The local end; false when the message cannot be understood. A dual-stack server's IPv4 connection is an IPv6 socket
@@ -71,7 +76,7 @@ static int take(struct nlmsghdr *hdr, void *ctx)
 	for (size_t i = 0; i < c->count; i++) {
 		if (msg->idiag_state == TCP_LISTEN) {
 			c->listening[i] |= listens_on(&here, &c->local[i]);
-		} else if (inet_endpoint_cmp(&here, &c->local[i]) == 0) {
+		} else if (is_at(&here, &c->local[i])) {
 			c->open++;
 			break;
 		}

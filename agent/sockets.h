@@ -24,7 +24,7 @@ struct sockets_listener {
 };
 int sockets_find_listeners(struct sockets_listener *listeners, size_t count, struct err *err);
 
-// Looks at the sockets whose local end is one of these (a listener may also have the any-address).
+// Looks at the sockets whose local end is one of these (a listener may also have the any-address). Port 0: any.
 int sockets_count(const struct inet_endpoint *local, size_t local_count, struct sockets *ret, struct err *err);
 
 #endif

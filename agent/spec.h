@@ -7,6 +7,7 @@
 #include "shared/protocol.h"
 
 #include <net/if.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,11 +17,12 @@ struct spec_service {
 	char name[PROTOCOL_NAME_MAX + 1];
 	struct inet_addr vip;
 	int protocol;  // IPPROTO_TCP, IPPROTO_UDP
-	uint16_t port; // of the real server
+	uint16_t port; // of the real server; 0: any (fixed)
 	int method;    // enum forward_method
 	struct tunnel_options tunnel;
 	char device[IFNAMSIZ];    // dr: where the VIP stands, "": lo
 	struct inet_addr gateway; // nat: where replies go; not set: unknown
+	bool fixed;               // no director tells of it: nobody can be asked to send less
 };
 
 struct spec {

@@ -28,16 +28,19 @@ json_t *status_make(const struct status_of *of)
 	const struct services *services = of->services;
 	const struct config *config = services->config;
 	const struct inet_addr *address = &services->spec.address;
-	char text[INET_ADDR_MAX];
+	char text[INET_ADDR_MAX], drain[DRAIN_TEXT_MAX];
 	json_t *directors = json_array(), *items = json_array(), *resources = json_array(), *problems = json_array();
+	json_t *statics = json_array();
 
 	for (size_t c = 0; c < services->client_count; c++) {
 		json_array_append_new(directors, director_status(&services->clients[c]));
 		for (size_t b = 0; b < config->backends.count; b++)
 			json_array_append_new(items,
 				services_status(
-					services, &services->clients[c], &config->backends.items[b], of->draining));
+					services, &services->clients[c], &config->backends.items[b], of->stopping));
 	}
+	for (size_t i = 0; i < config->statics.count; i++)
+		json_array_append_new(statics, services_static_status(services, &config->statics.items[i]));
 	for (size_t i = 0; i < of->host->journal.list.count; i++) {
 		char command[RESOURCE_COMMAND_MAX];
 
@@ -47,10 +50,35 @@ json_t *status_make(const struct status_of *of)
 	for (size_t i = 0; i < of->host->left.count; i++)
 		if (*of->host->left.ops[i].why)
 			json_array_append_new(problems, json_string(of->host->left.ops[i].why));
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:I}", "version", BRASS_VERSION, "node",
-		config->node, "address", inet_addr_is_set(address) ? inet_addr_format(address, text) : "", "boot",
-		of->boot, "state", of->phase, "directors", directors, "services", items, "resources", resources,
-		"problems", problems, "repairs", (json_int_t)of->host->repairs);
+	json_t *status = json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:I}", "version", BRASS_VERSION,
+		"node", config->node, "address", inet_addr_is_set(address) ? inet_addr_format(address, text) : "",
+		"boot", of->boot, "state", of->phase, "directors", directors, "services", items, "static", statics,
+		"resources", resources, "problems", problems, "repairs", (json_int_t)of->host->repairs);
+	if (status && of->stopping)
+		json_object_set_new(status, "drain", json_string(drain_describe(of->stopping, drain)));
+	return status;
+}
+
+static json_t *without_times(const json_t *status)
+{
+	json_t *copy = json_deep_copy(status), *director;
+	size_t i;
+
+	json_array_foreach (json_object_get(copy, "directors"), i, director) {
+		json_object_del(director, "since");
+		json_object_del(director, "retry_in");
+	}
+	return copy;
+}
+
+bool status_same(const json_t *a, const json_t *b)
+{
+	json_t *left = without_times(a), *right = without_times(b);
+	const bool same = json_equal(left, right);
+
+	json_decref(left);
+	json_decref(right);
+	return same;
 }
 
 static const char *word(const json_t *json, const char *key)
@@ -95,16 +123,34 @@ static void print_director(const json_t *director, const json_t *services)
 			print_service(item);
 }
 
+static void print_static(const json_t *item)
+{
+	const char *device = word(item, "device");
+	char port[24] = "";
+
+	if (number(item, "port"))
+		snprintf(port, sizeof(port), " %s/%d", word(item, "protocol"), number(item, "port"));
+	printf("  %-15s %-5s  %s%s%s%s\n", word(item, "host"), word(item, "state"), word(item, "method"), port,
+		*device ? " on " : "", device);
+	if (*word(item, "reason"))
+		printf("  %-15s        %s\n", "", word(item, "reason"));
+}
+
 void status_print(const json_t *status)
 {
 	const json_t *services = json_object_get(status, "services");
 	size_t i;
 	json_t *item;
 
-	printf("node      %s, address %s, %s\n", word(status, "node"),
-		*word(status, "address") ? word(status, "address") : "not known yet", word(status, "state"));
+	printf("node      %s, address %s, %s%s%s\n", word(status, "node"),
+		*word(status, "address") ? word(status, "address") : "not known yet", word(status, "state"),
+		*word(status, "drain") ? ": " : "", word(status, "drain"));
 	json_array_foreach (json_object_get(status, "directors"), i, item)
 		print_director(item, services);
+	if (json_array_size(json_object_get(status, "static")))
+		printf("static\n");
+	json_array_foreach (json_object_get(status, "static"), i, item)
+		print_static(item);
 	json_array_foreach (json_object_get(status, "resources"), i, item)
 		printf("set up    %s\n", json_string_value(item));
 	json_array_foreach (json_object_get(status, "problems"), i, item)

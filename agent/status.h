@@ -14,11 +14,13 @@ struct status_of {
 	const struct services *services; // with configuration and clients
 	const struct host *host;
 	const char *boot, *phase;
-	bool draining;
+	const struct drain *stopping; // NULL: it does not
 };
 
 // New reference, NULL without memory.
 json_t *status_make(const struct status_of *of);
+// The same but for how long it has been so.
+bool status_same(const json_t *a, const json_t *b);
 void status_print(const json_t *status);
 
 #endif

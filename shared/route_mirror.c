@@ -13,16 +13,10 @@
 #include <string.h>
 #include <sys/socket.h>
 
-// A route's message: struct rtmsg and attributes. The copy's own table and protocol are put in when it is sent.
-struct copy {
-	uint32_t len;
-	unsigned char bytes[];
-};
-
 struct reading {
 	uint32_t table, advmss;
 	bool is_main;
-	struct copy **items;
+	struct route_copy **items;
 	size_t count, room;
 };
 
@@ -30,11 +24,11 @@ static int add(struct reading *r, const struct nl_msg *msg)
 {
 	const struct nlmsghdr *hdr = nlmsg_hdr((struct nl_msg *)(uintptr_t)msg);
 	const uint32_t len = (uint32_t)nlmsg_datalen(hdr);
-	struct copy *copy = malloc(sizeof(*copy) + len);
+	struct route_copy *copy = malloc(sizeof(*copy) + len);
 
 	if (r->count == r->room) {
 		size_t room = r->room ? 2 * r->room : 32;
-		struct copy **items = reallocarray(r->items, room, sizeof(struct copy *));
+		struct route_copy **items = reallocarray(r->items, room, sizeof(struct route_copy *));
 
 		if (items) {
 			r->items = items;
@@ -183,7 +177,7 @@ static void clear(struct reading *r)
 
 static int by_bytes(const void *a, const void *b)
 {
-	const struct copy *left = *(struct copy *const *)a, *right = *(struct copy *const *)b;
+	const struct route_copy *left = *(struct route_copy *const *)a, *right = *(struct route_copy *const *)b;
 	const uint32_t len = left->len < right->len ? left->len : right->len;
 	int c = memcmp(left->bytes, right->bytes, len);
 
@@ -202,7 +196,7 @@ static int read_table(struct netsock *ns, int family, struct reading *r, struct 
 	nlmsg_free(msg);
 	if (rc == -ENOENT)
 		rc = 0; // no route was ever in it
-	sort_items(r->items, r->count, sizeof(struct copy *), by_bytes);
+	sort_items(r->items, r->count, sizeof(struct route_copy *), by_bytes);
 	return rc;
 }
 
@@ -212,8 +206,8 @@ static int visit(void *ctx, const void *want, const void *have)
 
 	if (want && have)
 		return 0;
-	struct copy *copy = *(struct copy *const *)(want ? want : have);
-	struct copy *owned = malloc(sizeof(*owned) + copy->len);
+	struct route_copy *copy = *(struct route_copy *const *)(want ? want : have);
+	struct route_copy *owned = malloc(sizeof(*owned) + copy->len);
 
 	if (!owned)
 		return -ENOMEM;
@@ -237,12 +231,13 @@ int route_mirror_read(
 		err_set(err, rc, NULL, "the main table has more than %d routes", ROUTE_MIRROR_MAX);
 	if (!rc)
 		rc = read_table(ns, family, &to, err);
-	m.missing = calloc(from.count + 1, sizeof(void *));
-	m.extra = calloc(to.count + 1, sizeof(void *));
+	m.missing = calloc(from.count + 1, sizeof(*m.missing));
+	m.extra = calloc(to.count + 1, sizeof(*m.extra));
 	if (!rc &&
 		(!m.missing || !m.extra ||
-			diff_sorted((struct diff_list) { from.items, from.count, sizeof(struct copy *) },
-				(struct diff_list) { to.items, to.count, sizeof(struct copy *) }, by_bytes, visit, &m)))
+			diff_sorted((struct diff_list) { from.items, from.count, sizeof(struct route_copy *) },
+				(struct diff_list) { to.items, to.count, sizeof(struct route_copy *) }, by_bytes, visit,
+				&m)))
 		rc = err_set(err, -ENOMEM, NULL, "out of memory");
 	clear(&from);
 	clear(&to);
@@ -253,7 +248,8 @@ int route_mirror_read(
 	return rc;
 }
 
-static int change(struct netsock *ns, const struct route_mirror *m, int type, const struct copy *copy, struct err *err)
+static int change(
+	struct netsock *ns, const struct route_mirror *m, int type, const struct route_copy *copy, struct err *err)
 {
 	struct nl_msg *msg = nlmsg_alloc_simple(type, type == RTM_NEWROUTE ? NLM_F_CREATE | NLM_F_APPEND : 0);
 	int rc = !msg || nlmsg_append(msg, (void *)(uintptr_t)copy->bytes, copy->len, NLMSG_ALIGNTO) ||

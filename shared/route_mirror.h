@@ -18,10 +18,16 @@
 
 #define ROUTE_MIRROR_MAX 4096 // routes; a host with more is a router, and is not copied
 
+// A route's message: struct rtmsg and attributes. The copy's own table is put in when it is sent.
+struct route_copy {
+	uint32_t len;
+	unsigned char bytes[];
+};
+
 struct route_mirror {
 	int family;
 	uint32_t table, advmss;
-	void **missing, **extra; // messages to be sent
+	struct route_copy **missing, **extra; // to be sent
 	size_t missing_count, extra_count;
 };
 
@@ -31,6 +37,9 @@ int route_mirror_read(
 	struct netsock *ns, int family, uint32_t table, uint32_t advmss, struct route_mirror *ret, struct err *err);
 // Makes the table equal: what is extra goes, what is missing comes. The first refusal is the result.
 int route_mirror_apply(struct netsock *ns, const struct route_mirror *mirror, struct err *err);
+// A copy as words of ip(8), behind "ip -4 route add": "default via 10.0.0.1 dev eth0 advmss 1440 table 4673 proto 181".
+// -EOPNOTSUPP: it has something that is not said here (an encapsulation, say). Other values are -errno as well.
+int route_mirror_words(const struct route_mirror *mirror, const struct route_copy *copy, char *buf, size_t size);
 void route_mirror_clear(struct route_mirror *mirror);
 
 #endif

@@ -37,8 +37,8 @@ FLOORS = {
         ["spec"],
         ["resource", "resource_*", "res_*", "health", "docker", "journal", "sockets", "filter", "filter_*"],
         ["desired", "plan", "apply", "monitor", "reconcile", "observe", "host"],
-        ["client", "remember", "control", "local", "load"],
-        ["config", "services", "drain", "status", "doctor", "doctor_*", "agent", "main"],
+        ["client", "remember", "control", "control_*", "drain", "local", "load"],
+        ["config", "config_*", "services", "operator", "status", "words", "preview", "doctor", "doctor_*", "agent", "main"],
     ],
 }
 MAY_USE = {"shared": [], "director": ["shared"], "agent": ["shared"], "director/cli": ["shared"]}

@@ -12,7 +12,7 @@ import pytest
 from daemons import Agent, Director
 from net import wait_for
 from test_agent import assert_as_before, snapshot, wait_state, wait_weights
-from topology import arp_answers, dr_topology, load, nat_topology, routed_topology, serve
+from topology import arp_answers, dr_topology, endpoint, load, nat_topology, routed_topology, serve
 
 MENDS_MAX = 6  # one command may uncover the next: a tunnel before what stands on it
 
@@ -23,7 +23,7 @@ class Patient:
     def __init__(self, t, host, v6=False, rip6=False, backend=None, service=None, running=False, url=None, **config):
         self.t, self.host = t, host
         self.vip = t.vip6 if v6 else t.vip
-        self.director = Director(t.di)
+        self.director = Director(t.di, listen=[endpoint(a, 4672) for a in (t.di.v4, t.di.v6, "127.0.0.1")])
         self.director.make("web", host=self.vip, port=80, **(service or {}))
         self.server = serve(host)
         self.agent = Agent(host, [url or self.director], {"web": {"check": "listen", **(backend or {})}}, address=host.v6 if rip6 else host.v4, ttl="1h", **config)  # fmt: skip
@@ -124,6 +124,31 @@ def test_without_permission_it_says_what_it_did_not_see(t):
         assert check not in done.stdout, done.stdout
 
 
+def test_vips_without_a_director():
+    """In front of another balancer there is nobody to ask."""
+    with dr_topology() as t:
+        statics = [{"host": t.vip, "port": 80}, {"host": "10.1.0.99", "method": "ipip"}]
+        agent = Agent(t.r1, static=statics, address=None)
+        serve(t.r1)
+        wait_for(lambda: f"{t.vip}/32" in t.r1.addresses("lo") and agent.status()["static"][0]["state"] == "up", what="the VIP is there")
+        agent.kill9()
+        done = agent.command("doctor", "-v")
+        assert f"{t.vip}: dr, tcp {t.vip}:80 on lo, static" in done.stdout and "10.1.0.99: ipip, tcp 10.1.0.99 on brass-ipip, static" in done.stdout
+        assert "director" not in done.stdout and "lease" not in done.stdout and "clock" not in done.stdout, done.stdout
+        t.r1.ip("addr del 10.1.0.99/32 dev brass-ipip")
+        t.r1.run("iptables-legacy", "-A", "INPUT", "-p", "4", "-j", "DROP")
+        agent.command("doctor", t.vip)
+        done = agent.command("doctor", "10.1.0.99", check=False)
+        assert done.returncode == 2 and "10.1.0.99 is not on brass-ipip" in done.stdout
+        assert f"mend: iptables-legacy -I INPUT -d {t.r1.v4} -p 4 -j ACCEPT" in done.stdout, done.stdout
+        # one host has the VIP: the balancer, one may think. Two are one too many
+        t.r2.ip(f"addr add {t.vip}/32 dev lo")
+        assert f"{t.r2.mac()} alone answers for {t.vip}" in agent.command("doctor", "-v", t.vip).stdout
+        t.r3.ip(f"addr add {t.vip}/32 dev lo")
+        done = agent.command("doctor", t.vip, check=False)
+        assert done.returncode == 2 and f"wrong     duplicate   {t.r2.mac()}" in done.stdout and f"wrong     duplicate   {t.r3.mac()}" in done.stdout
+
+
 # ---------------------------------------------------------------- ARP and the VIP
 
 
@@ -168,6 +193,7 @@ def test_devices_that_came_later(t):
 
 def test_two_devices_in_one_segment(t):
     two = t.host("two", {"eth0": ("lan", "10.1.0.140/24"), "eth1": ("lan", "10.1.0.150/24")})
+    two.route("default", via="10.1.0.1")
     p = Patient(t, two)
     p.fine()
     two.sysctl("net/ipv4/conf/eth1/arp_ignore", 0)

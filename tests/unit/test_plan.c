@@ -316,6 +316,46 @@ static void our_tunnel_follows_the_address_of_the_host(void **state)
 	assert_op(s, 1, PLAN_ADD, RESOURCE_DEVICE);
 }
 
+static void a_new_tunnel_gets_its_settings_at_once(void **state)
+{
+	struct scene *s = *state;
+
+	add(&s->desired, tunnel("10.1.0.11"));
+	add(&s->desired, conf("brass-ipip", IPV4_DEVCONF_RP_FILTER, 2, 0));
+	add(&s->desired, vip("brass-ipip"));
+	make(s);
+	assert_int_equal(s->plan.count, 2); // a new device begins with 0 here, which will do
+	s->observed.fresh[IPV4_DEVCONF_RP_FILTER] = 1;
+	make(s);
+	assert_int_equal(s->plan.count, 3);
+	assert_op(s, 0, PLAN_ADD, RESOURCE_DEVICE);
+	assert_op(s, 1, PLAN_ADD, RESOURCE_CONF);
+	assert_int_equal(s->plan.ops[1].resource.original, 1);
+	assert_op(s, 2, PLAN_ADD, RESOURCE_VIP);
+}
+
+static void what_stood_on_a_device_that_is_made_anew_comes_again(void **state)
+{
+	struct scene *s = *state;
+
+	add(&s->desired, tunnel("10.1.0.12"));
+	add(&s->desired, conf("brass-ipip", IPV4_DEVCONF_RP_FILTER, 2, 0));
+	add(&s->desired, vip("brass-ipip"));
+	add(&s->journal, tunnel("10.1.0.11"));
+	add(&s->journal, conf("brass-ipip", IPV4_DEVCONF_RP_FILTER, 2, 1));
+	add(&s->journal, vip("brass-ipip"));
+	s->observed.link_count = 3;
+	s->observed.fresh[IPV4_DEVCONF_RP_FILTER] = 1;
+	s->links[TUNNEL].conf[IPV4_DEVCONF_RP_FILTER] = 2;
+	vip_stands_on(s, TUNNEL);
+	make(s);
+	assert_int_equal(s->plan.count, 4);
+	assert_op(s, 0, PLAN_REMOVE, RESOURCE_DEVICE);
+	assert_op(s, 1, PLAN_ADD, RESOURCE_DEVICE);
+	assert_op(s, 2, PLAN_REPAIR, RESOURCE_CONF);
+	assert_op(s, 3, PLAN_REPAIR, RESOURCE_VIP);
+}
+
 static void our_tunnel_that_is_down_is_repaired(void **state)
 {
 	struct scene *s = *state;
@@ -427,6 +467,8 @@ int main(void)
 		TEST(the_same_tunnel_under_another_name_is_a_conflict),
 		TEST(nothing_is_built_on_what_is_not_ours),
 		TEST(our_tunnel_follows_the_address_of_the_host),
+		TEST(a_new_tunnel_gets_its_settings_at_once),
+		TEST(what_stood_on_a_device_that_is_made_anew_comes_again),
 		TEST(our_tunnel_that_is_down_is_repaired),
 		TEST(what_is_ours_and_gone_is_repaired),
 		TEST(what_is_no_longer_wanted_goes_in_reverse_order),

@@ -109,6 +109,57 @@ static void without_an_address_nothing_is_wanted(void **state)
 	assert_int_equal(s->services.spec.count, 0);
 }
 
+static void static_ones_need_no_director_and_dr_no_address(void **state)
+{
+	struct scene *s = *state;
+	struct config_static items[] = {
+		{ .host = address("192.0.2.10"), .method = FORWARD_DR, .port = 80, .protocol = IPPROTO_TCP },
+		{ .host = address("192.0.2.20"), .method = FORWARD_IPIP, .protocol = IPPROTO_TCP },
+	};
+	const struct inet_addr none = { 0 };
+
+	s->config.statics.items = items;
+	s->config.statics.count = 2;
+	services_clear(&s->services);
+	assert_int_equal(services_init(&s->services, &s->config, s->clients, 2), 0);
+	services_build(&s->services, &none);
+	assert_int_equal(s->services.spec.count, 1);
+	assert_ptr_equal(s->services.outcomes[0].fixed, &items[0]);
+	services_build(&s->services, &s->address);
+	assert_int_equal(s->services.spec.count, 4);
+	// a program is looked for where a port is named
+	assert_int_equal(services_item(&s->services, 2).check->kind, LOCAL_LISTEN);
+	assert_int_equal(services_item(&s->services, 3).check->kind, LOCAL_NONE);
+	// they are no news to a director
+	assert_true(services_are_current(&s->services, &s->clients[0]));
+	json_t *report = services_report(&s->services, &s->clients[0], "boot", false);
+	assert_int_equal(json_object_size(json_object_get(report, "backends")), 2);
+	json_decref(report);
+}
+
+static void what_an_operator_drains_is_said(void **state)
+{
+	struct scene *s = *state;
+	struct drain items[] = { { .service = "web", .state = DRAIN_QUIET } };
+	const struct drains drains = { .items = items, .count = 1 };
+
+	s->services.drains = &drains;
+	json_t *report = services_report(&s->services, &s->clients[0], "boot", false);
+	json_t *web = json_object_get(json_object_get(report, "backends"), "web");
+
+	assert_string_equal(json_string_value(json_object_get(web, "state")), "drain");
+	assert_string_equal(json_string_value(json_object_get(web, "reason")), "an operator asked for it");
+	// the VIP is still said: it stays
+	assert_string_equal(json_string_value(json_object_get(web, "vip")), "192.0.2.10");
+	json_decref(report);
+	items[0].service[0] = '\0'; // all
+	report = services_report(&s->services, &s->clients[0], "boot", false);
+	assert_string_equal(json_string_value(json_object_get(
+				    json_object_get(json_object_get(report, "backends"), "api"), "state")),
+		"drain");
+	json_decref(report);
+}
+
 static void a_port_of_ones_own_counts(void **state)
 {
 	struct scene *s = *state;
@@ -222,6 +273,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(what_no_director_knows_is_not_wanted),
 		TEST(without_an_address_nothing_is_wanted),
+		TEST(static_ones_need_no_director_and_dr_no_address),
+		TEST(what_an_operator_drains_is_said),
 		TEST(a_port_of_ones_own_counts),
 		TEST(replies_go_to_the_director_or_where_the_file_says),
 		TEST(a_change_of_the_answer_is_noticed),
