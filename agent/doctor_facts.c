@@ -138,6 +138,15 @@ static int read_rules(struct doctor *d, const char *program, const char *argumen
 	return rc;
 }
 
+// Asking for what is in a module loads it, and one that is not loaded has nothing to tell. What is built in is not
+// always to be seen: without the list of this kernel's modules it has to be asked, and nothing can be loaded either.
+static bool may_ask(const char *module)
+{
+	enum doctor_module is = doctor_module(module);
+
+	return is == DOCTOR_MODULE_LOADED || is == DOCTOR_MODULE_UNKNOWN;
+}
+
 // Does the kernel hold tables of iptables' own kind? -1: that cannot be read.
 static int has_legacy(const char *path)
 {
@@ -157,8 +166,7 @@ static void read_filter(struct doctor *d)
 		{ AF_INET6, "/proc/net/ip6_tables_names", "ip6tables-legacy-save", "ip6tables-nft-save",
 			"ip6tables-save" },
 	};
-	// asking would load it
-	const bool has_nft = doctor_module("nf_tables") == DOCTOR_MODULE_LOADED;
+	const bool has_nft = may_ask("nf_tables");
 
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
 		const int legacy = has_legacy(kinds[i].names);
@@ -206,7 +214,7 @@ static int read_host(struct doctor *d, struct err *err)
 	struct spec *spec = &d->services.spec;
 
 	for (size_t i = 0; i < spec->count; i++) {
-		more.fous |= spec->services[i].method == FORWARD_GUE && doctor_module("fou") == DOCTOR_MODULE_LOADED;
+		more.fous |= spec->services[i].method == FORWARD_GUE && may_ask("fou");
 		if (spec->services[i].method == FORWARD_NAT)
 			more.table = spec->table;
 	}

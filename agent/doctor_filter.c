@@ -19,7 +19,8 @@ void doctor_check_filter_seen(struct doctor *d)
 struct passing {
 	struct doctor *d;
 	struct filter_packet packet;
-	const char *what; // for the evidence
+	const char *what, *why;            // for the evidence
+	const struct filter_packet *plain; // drops that this one meets as well are told elsewhere; NULL: none
 	size_t said;
 	enum doctor_status status; // of a packet that is dropped for certain
 	bool tracked;              // nobody said notrack
@@ -44,16 +45,32 @@ static const char *command_of(
 	return filter_pass_command(outcome->base, &packet, buf);
 }
 
+struct comparing {
+	const struct filter_outcome *with;
+	bool same;
+};
+
+static void on_compare(void *ctx, const struct filter_outcome *outcome)
+{
+	struct comparing *c = ctx;
+
+	c->same |= outcome->base == c->with->base && outcome->rule == c->with->rule;
+}
+
 static void on_drop(void *ctx, const struct filter_outcome *outcome)
 {
 	struct passing *p = ctx;
+	struct comparing comparing = { outcome, false };
 	char rule[FILTER_COMMAND_MAX], command[FILTER_COMMAND_MAX];
 
-	if (outcome->verdict != FILTER_DROP)
+	if (p->plain)
+		filter_run(&p->d->filter, outcome->base->hook, p->plain, on_compare, &comparing);
+	if (outcome->verdict != FILTER_DROP || comparing.same)
 		return;
 	p->said++;
-	doctor_say(&p->d->report, outcome->perhaps ? DOCTOR_WARNING : p->status, "%s %s dropped by %s", p->what,
-		outcome->perhaps ? "are perhaps" : "are", filter_describe(outcome, rule));
+	doctor_say(&p->d->report, outcome->perhaps ? DOCTOR_WARNING : p->status, "%s %s dropped by %s%s%s", p->what,
+		outcome->perhaps ? "are perhaps" : "are", filter_describe(outcome, rule), p->why ? ": " : "",
+		p->why ? p->why : "");
 	doctor_mend(&p->d->report, "%s", command_of(p, outcome, command));
 }
 
@@ -182,7 +199,7 @@ void doctor_check_conntrack(struct doctor *d, const struct doctor_case *c)
 {
 	struct passing p = { .d = d };
 	const struct filter_packet first = client_packet(d, c, FILTER_NEW), back = reply(d, c, FILTER_ESTABLISHED);
-	char what[200];
+	char why[200];
 
 	if (c->service->protocol != IPPROTO_TCP || !c->service->port || !d->tracks)
 		return;
@@ -197,13 +214,14 @@ void doctor_check_conntrack(struct doctor *d, const struct doctor_case *c)
 		doctor_say(&d->report, DOCTOR_OK, "nf_conntrack_tcp_loose and nf_conntrack_tcp_be_liberal are on");
 		return;
 	}
-	snprintf(what, sizeof(what),
-		half_seen ? "replies are not tracked (notrack), so all after a client's first packet is invalid to "
-			    "conntrack: such packets"
-			  : "packets that conntrack calls invalid (of a connection that it saw late or in part; "
-			    "nf_conntrack_tcp_loose is %d, nf_conntrack_tcp_be_liberal %d)",
+	snprintf(why, sizeof(why),
+		half_seen ? "replies are not tracked (notrack), and all after a client's first packet is"
+			  : "those are of a connection that it saw late or in part (nf_conntrack_tcp_loose is %d, "
+			    "nf_conntrack_tcp_be_liberal %d)",
 		d->tcp_loose, d->tcp_be_liberal);
-	p.what = what;
+	p.what = "packets that conntrack calls invalid";
+	p.why = why;
+	p.plain = &first;
 	p.status = half_seen ? DOCTOR_WRONG : DOCTOR_WARNING;
 	p.packet = client_packet(d, c, FILTER_INVALID);
 	pass(&p, in, ARRAY_SIZE(in), on_drop);

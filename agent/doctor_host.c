@@ -83,7 +83,10 @@ void doctor_check_module(struct doctor *d, const struct doctor_case *c)
 {
 	const struct resource *device = device_of(d, c);
 
-	if (device)
+	if (device && c->link && strcmp(c->link->kind, device->device_kind) == 0)
+		doctor_say(&d->report, DOCTOR_OK, "%s is there: %s is of its kind", module_of(device->device_kind),
+			c->link->name);
+	else if (device)
 		judge_module(d, module_of(device->device_kind));
 	if (c->service->method == FORWARD_GUE)
 		judge_module(d, "fou"); // fou6 only sends

@@ -191,6 +191,23 @@ static int take_object(struct reading *r, const json_t *object)
 	return chain ? take_rule(r, chain, value, NULL, NULL) : 0;
 }
 
+// iptables-save lists a table of nft's own as well when it has a name of iptables', but does not see its hooks. Such a
+// table is nft's: what iptables said of it is forgotten.
+static void disown(struct reading *r, const json_t *of)
+{
+	const char *family = filter_nft_word(of, "family"), *table = filter_nft_word(of, "table");
+	const struct filter_chain *same =
+		filter_find_chain(r->filter, FILTER_IPTABLES_NFT, family, table, filter_nft_word(of, "name"));
+	struct filter_chain *chain;
+
+	if (!*filter_nft_word(of, "hook") || (same && same->hook != FILTER_USER))
+		return;
+	while ((chain = filter_find_chain(r->filter, FILTER_IPTABLES_NFT, family, table, NULL))) {
+		chain->hook = FILTER_USER;
+		chain->table[0] = '\0';
+	}
+}
+
 int filter_read_nft(struct filter *filter, const char *text, size_t len, struct err *err)
 {
 	json_error_t where;
@@ -201,6 +218,8 @@ int filter_read_nft(struct filter *filter, const char *text, size_t len, struct 
 						    root ? "no \"nftables\"" : where.text);
 	size_t i;
 
+	json_array_foreach ((json_t *)(uintptr_t)r.objects, i, object)
+		disown(&r, json_object_get(object, "chain"));
 	json_array_foreach ((json_t *)(uintptr_t)r.objects, i, object) {
 		rc = take_object(&r, object);
 		if (rc) {

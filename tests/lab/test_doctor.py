@@ -94,12 +94,8 @@ def test_a_host_that_is_well_and_left_as_it_was(method, v6):
         gateway = {"gateway": "fd00:1::10" if v6 else "10.1.0.10"} if method == "nat" else {}
         p = Patient(t, t.r1, v6=v6, rip6=v6, backend={"method": method}, running=True, **gateway)
         before = snapshot(t.r1)
-        modules = t.r1.run("sh", "-c", "cut -d' ' -f1 /proc/modules | sort").stdout
         p.fine()
         assert_as_before(t.r1, before)
-        # sock_diag is asked who listens; nothing else was loaded
-        new = set(t.r1.run("sh", "-c", "cut -d' ' -f1 /proc/modules | sort").stdout.split()) - set(modules.split())
-        assert new <= {"inet_diag", "tcp_diag", "udp_diag", "af_packet"}, new
         text = p.agent.command("doctor").stdout
         assert "host r1, address" in text and f"web: {method}, tcp " in text and "0 wrong, 0 warnings, 0 not looked at" in text, text
         assert len(text.splitlines()) < 8, text
@@ -468,7 +464,7 @@ def test_a_policy_that_drops(far):
     for rule in (["-A", "INPUT", "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "ACCEPT"], ["-A", "INPUT", "-i", "lo", "-j", "ACCEPT"], ["-P", "INPUT", "DROP"]):
         far.r1.run("iptables-legacy", *rule)
     assert not served(far, p.vip)
-    p.finds("filter", "the director's tunnel packets are dropped by", "policy of chain INPUT", also=["conntrack"])
+    p.finds("filter", "the director's tunnel packets are dropped by", "policy of chain INPUT")
     p.mend()
     assert served(far, p.vip)
 
@@ -477,7 +473,7 @@ def test_a_service_and_its_replies_that_are_dropped(t):
     p = Patient(t, t.r1)
     t.r1.run("iptables-legacy", "-A", "INPUT", "-d", p.vip, "-j", "REJECT")
     assert not served(t, p.vip)
-    p.finds("filter", "clients' first packets are dropped by", f"-A INPUT -d {p.vip}/32 -j REJECT", also=["conntrack"])
+    p.finds("filter", "clients' first packets are dropped by", f"-A INPUT -d {p.vip}/32 -j REJECT")
     p.mend()
     assert served(t, p.vip)
     t.r1.run("iptables-legacy", "-A", "OUTPUT", "-o", "eth0", "-p", "tcp", "--sport", "80", "-j", "DROP")
@@ -490,7 +486,7 @@ def test_a_service_and_its_replies_that_are_dropped(t):
 def test_a_rule_that_nobody_can_judge(t):
     p = Patient(t, t.r1)
     t.r1.run("iptables-legacy", "-A", "INPUT", "-p", "tcp", "-m", "limit", "--limit", "1/hour", "--limit-burst", "1", "-j", "DROP")
-    p.finds("filter", "clients' first packets are perhaps dropped by", status="warning", also=["conntrack"])
+    p.finds("filter", "clients' first packets are perhaps dropped by", status="warning")
     p.mend()
 
 

@@ -261,6 +261,22 @@ static void each_table_once(void **state)
 	filter_clear(&f);
 }
 
+// A table of nft's own that has a name of iptables': iptables-nft-save shows its chains as if nothing led to them.
+static void a_table_of_the_same_name(void **state)
+{
+	struct filter f = { 0 };
+	const struct filter_packet p = packet(6, "198.51.100.1", "10.1.0.100", 81);
+
+	(void)state;
+	assert_int_equal(
+		read_save(&f, FILTER_IPTABLES_NFT, "*nat\n:pre - [0:0]\nCOMMIT\n*filter\n:INPUT DROP [0:0]\nCOMMIT\n"),
+		0);
+	read_nft(&f, "firewall.json");
+	assert_string_equal(run(&f, FILTER_PREROUTING, &p), "dnat nat pre");
+	assert_string_equal(run(&f, FILTER_INPUT, &p), "drop filter INPUT policy; perhaps drop firewall input policy");
+	filter_clear(&f);
+}
+
 static void words(void **state)
 {
 	struct filter f = { 0 };
@@ -316,6 +332,7 @@ int main(void)
 		cmocka_unit_test(tcp_flags),
 		cmocka_unit_test(saved_rules),
 		cmocka_unit_test(each_table_once),
+		cmocka_unit_test(a_table_of_the_same_name),
 		cmocka_unit_test(words),
 		cmocka_unit_test(nonsense),
 	};
