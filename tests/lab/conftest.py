@@ -1,11 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scenarios of the lab: `scripts/lab -- /usr/bin/python3 -m pytest tests/lab`."""
+"""The scenarios of the lab: `scripts/lab -- /usr/bin/python3 -m pytest tests/lab`.
+
+Tests marked `qemu` need what user-mode Linux has not, and are not collected there: `scripts/lab -k qemu -- ... -m qemu tests/lab`.
+Every process is slow in that kernel, so only what needs it carries the mark.
+"""
 
 import os
 
 import pytest
 import topology
 from daemons import Director
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "qemu: needs nftables or another thing that user-mode Linux has not")
+
+
+def pytest_collection_modifyitems(config, items):
+    if os.environ.get("BRASS_LAB") == "uml":
+        out = [item for item in items if item.get_closest_marker("qemu")]
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in out]
 
 
 @pytest.fixture(autouse=True, scope="session")
