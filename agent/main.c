@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/agent.h"
 #include "agent/config.h"
+#include "agent/doctor.h"
 #include "agent/preview.h"
 #include "agent/words.h"
 #include "shared/log.h"
@@ -16,12 +17,14 @@
 static const struct option_row rows[] = {
 	{ "config", 'c', "FILE", NULL, "YAML configuration file (default " DEFAULT_FILE ")" },
 	{ "check", 0, NULL, NULL, "read and check the configuration, then exit" },
-	{ "json", 0, NULL, NULL, "status: print JSON" },
+	{ "json", 0, NULL, NULL, "status, doctor: print JSON" },
 	{ "watch", 0, NULL, NULL, "status: print it again when it changes" },
 	{ "service", 0, "NAME", NULL, "drain, undrain: this service; default: all" },
 	{ "timeout", 0, "TIME", NULL, "drain: wait at most so long (default: drain in the configuration)" },
 	{ "no-wait", 0, NULL, NULL, "drain: do not wait" },
 	{ "dry-run", 0, NULL, NULL, "the same as the word plan" },
+	{ "client", 0, "ADDRESS", NULL, "doctor: a client whose traffic does not arrive (default: anywhere)" },
+	{ "verbose", 'v', NULL, NULL, "doctor: show what is fine, too" },
 	{ "run-dir", 0, "DIR", "run_dir", "journal, last known state, control socket (default /run/brass)" },
 	{ "log-level", 0, "LEVEL", "log_level", "error, warning, info or debug" },
 	{ "help-fields", 0, NULL, NULL, "print the fields of the configuration file" },
@@ -62,6 +65,8 @@ static const struct word {
 	{ "reload", NULL, { NULL }, true, "the running agent reads its configuration again", words_reload },
 	{ "plan", NULL, { "dry-run" }, false, "what would be done on this host, as commands; changes nothing",
 		preview_word },
+	{ "doctor", "SERVICE", { "json", "client", "verbose" }, false,
+		"what is wrong on this host, and the command that mends it; changes nothing", doctor_word },
 	{ "restore", NULL, { NULL }, true, "after a crash: undo what a killed agent has left", words_restore },
 };
 

@@ -75,6 +75,16 @@ static void read_address(CURL *easy, CURLINFO what, struct inet_addr *ret)
 		inet_addr_parse(text, ret);
 }
 
+static msec_t read_date(CURL *easy)
+{
+	struct curl_header *header;
+
+	if (curl_easy_header(easy, "Date", 0, CURLH_HEADER, -1, &header) != CURLHE_OK)
+		return 0;
+	time_t date = curl_getdate(header->value, NULL);
+	return date < 0 ? 0 : (msec_t)date * 1000;
+}
+
 static void finish(struct http_call *call, CURLcode code)
 {
 	struct http_answer answer = { .body = call->body ? call->body : "", .len = call->len };
@@ -84,6 +94,7 @@ static void finish(struct http_call *call, CURLcode code)
 	curl_easy_getinfo(call->easy, CURLINFO_OS_ERRNO, &os_error);
 	read_address(call->easy, CURLINFO_LOCAL_IP, &answer.local);
 	read_address(call->easy, CURLINFO_PRIMARY_IP, &answer.peer);
+	answer.date_ms = read_date(call->easy);
 	if (call->overflow) {
 		answer.error = -EMSGSIZE;
 		answer.text = "the answer is too large";

@@ -38,6 +38,7 @@ struct http_answer {
 	const char *body; // zero-terminated
 	size_t len;
 	struct inet_addr local, peer; // of the connection; not set when there was none
+	msec_t date_ms;               // the other side's clock (its Date, in whole seconds since 1970); 0: not told
 };
 
 typedef void (*http_done_fn)(void *ctx, const struct http_answer *answer);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "shared/route.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/fib_rules.h>
 #include <linux/rtnetlink.h>
@@ -215,34 +216,59 @@ static int take_way(struct nlmsghdr *hdr, void *ctx)
 
 	if (hdr->nlmsg_type != RTM_NEWROUTE || nlmsg_parse(hdr, sizeof(*head), attrs, RTA_MAX, NULL) < 0)
 		return -EBADMSG;
+	way->type = head->rtm_type;
 	if (attrs[RTA_OIF])
 		way->ifindex = (int)nla_get_u32(attrs[RTA_OIF]);
 	if (attrs[RTA_PREFSRC])
 		inet_addr_from_bytes(head->rtm_family, nla_data(attrs[RTA_PREFSRC]),
 			(unsigned int)nla_len(attrs[RTA_PREFSRC]), &way->source);
-	if (attrs[RTA_METRICS] && nla_parse_nested(metrics, RTAX_MAX, attrs[RTA_METRICS], NULL) == 0 &&
-		metrics[RTAX_MTU])
+	if (attrs[RTA_GATEWAY])
+		inet_addr_from_bytes(head->rtm_family, nla_data(attrs[RTA_GATEWAY]),
+			(unsigned int)nla_len(attrs[RTA_GATEWAY]), &way->gateway);
+	if (!attrs[RTA_METRICS] || nla_parse_nested(metrics, RTAX_MAX, attrs[RTA_METRICS], NULL) < 0)
+		return 0;
+	if (metrics[RTAX_MTU])
 		way->mtu = nla_get_u32(metrics[RTAX_MTU]);
+	if (metrics[RTAX_ADVMSS])
+		way->advmss = nla_get_u32(metrics[RTAX_ADVMSS]);
 	return 0;
 }
 
-int route_lookup(struct netsock *ns, const struct inet_addr *to, struct route_way *ret, struct err *err)
+static bool put_packet(struct nl_msg *msg, const struct route_packet *packet)
 {
+	const uint16_t sport = htons(packet->sport), dport = htons(packet->dport);
+
+	return !put_address(msg, RTA_DST, &packet->to) &&
+		!(inet_addr_is_set(&packet->from) && put_address(msg, RTA_SRC, &packet->from)) &&
+		!(packet->came_by && nla_put_u32(msg, RTA_IIF, (uint32_t)packet->came_by)) &&
+		!(packet->ip_protocol && nla_put_u8(msg, RTA_IP_PROTO, packet->ip_protocol)) &&
+		!(packet->sport && nla_put_u16(msg, RTA_SPORT, sport)) &&
+		!(packet->dport && nla_put_u16(msg, RTA_DPORT, dport));
+}
+
+int route_lookup_packet(struct netsock *ns, const struct route_packet *packet, struct route_way *ret, struct err *err)
+{
+	const unsigned int bits = inet_addr_len(packet->to.family) * 8;
 	const struct rtmsg head = {
-		.rtm_family = (uint8_t)to->family,
-		.rtm_dst_len = (uint8_t)(inet_addr_len(to->family) * 8),
+		.rtm_family = (uint8_t)packet->to.family,
+		.rtm_dst_len = (uint8_t)bits,
+		.rtm_src_len = inet_addr_is_set(&packet->from) ? (uint8_t)bits : 0,
 	};
 	struct nl_msg *msg = nlmsg_alloc_simple(RTM_GETROUTE, 0);
 	struct route_way way = { 0 };
 	int rc = -ENOMEM;
 
-	if (msg && !nlmsg_append(msg, (void *)(uintptr_t)&head, sizeof(head), NLMSG_ALIGNTO) &&
-		!put_address(msg, RTA_DST, to))
+	if (msg && !nlmsg_append(msg, (void *)(uintptr_t)&head, sizeof(head), NLMSG_ALIGNTO) && put_packet(msg, packet))
 		rc = netsock_get(ns, msg, take_way, &way, err);
 	nlmsg_free(msg);
 	if (!rc)
 		*ret = way;
 	return rc;
+}
+
+int route_lookup(struct netsock *ns, const struct inet_addr *to, struct route_way *ret, struct err *err)
+{
+	return route_lookup_packet(ns, &(const struct route_packet) { .to = *to }, ret, err);
 }
 
 bool route_rule_same(const struct route_rule *a, const struct route_rule *b)

@@ -48,14 +48,26 @@ int route_del_rule(struct netsock *ns, const struct route_rule *rule, struct err
 int route_add_default(struct netsock *ns, const struct route_default *route, struct err *err);
 int route_del_default(struct netsock *ns, const struct route_default *route, struct err *err);
 
-// Which way packets to an address go now.
+// Which way packets go now.
 struct route_way {
+	uint8_t type; // RTN_UNICAST, RTN_LOCAL, ...
 	int ifindex;
-	struct inet_addr source;
-	uint32_t mtu; // of the route, a learnt path MTU included; 0: the device's own
+	struct inet_addr source, gateway; // gateway not set: on the link
+	uint32_t mtu;                     // of the route, a learnt path MTU included; 0: the device's own
+	uint32_t advmss;                  // of the route; 0: what the MTU leaves
 };
 // -ENETUNREACH without a route.
 int route_lookup(struct netsock *ns, const struct inet_addr *to, struct route_way *ret, struct err *err);
+
+// The same for one packet, by everything that rules can select by. With a device that it comes in by the kernel answers
+// as if it had come: type RTN_LOCAL when it is for this host, -EXDEV when rp_filter would drop it.
+struct route_packet {
+	struct inet_addr to, from; // from not set: any
+	int came_by;               // index of a device; 0: it is this host's own
+	uint8_t ip_protocol;       // 0: any
+	uint16_t sport, dport;     // 0: any
+};
+int route_lookup_packet(struct netsock *ns, const struct route_packet *packet, struct route_way *ret, struct err *err);
 
 bool route_rule_same(const struct route_rule *a, const struct route_rule *b);
 

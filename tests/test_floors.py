@@ -20,7 +20,7 @@ FLOORS = {
     "shared": [
         ["err", "log", "clock", "inet", "diff", "field", "field_type", "out", "slices", "util", "footprint"],
         ["confile", "confile_*", "options", "http_client", "notify", "tunnel"],
-        ["netsock", "iflink", "ifaddr", "route", "route_*", "fou"],
+        ["netsock", "iflink", "ifaddr", "route", "route_*", "fou", "neigh"],
         ["check", "check_*", "protocol"],
     ],
     "director": [
@@ -35,10 +35,10 @@ FLOORS = {
     "agent": [
         [],
         ["spec"],
-        ["resource", "resource_*", "res_*", "health", "docker", "journal", "sockets", "evidence"],
+        ["resource", "resource_*", "res_*", "health", "docker", "journal", "sockets", "evidence", "filter", "filter_*"],
         ["desired", "plan", "apply", "monitor", "reconcile", "observe", "host", "repairs"],
-        ["client", "remember", "doctor", "doctor_*", "control", "control_*", "drain", "local", "load"],
-        ["config", "config_*", "services", "drain_control", "reload", "retire", "status", "summary", "words", "preview", "agent", "agent_*", "main"],
+        ["client", "remember", "control", "control_*", "drain", "local", "load"],
+        ["config", "config_*", "services", "drain_control", "reload", "retire", "status", "summary", "words", "preview", "doctor", "doctor_*", "agent", "agent_*", "main"],
     ],
 }
 MAY_USE = {"shared": [], "director": ["shared"], "agent": ["shared"], "director/cli": ["shared"]}
