@@ -6,12 +6,11 @@
 
 #include "agent/client.h"
 #include "agent/control.h"
-#include "agent/drain.h"
+#include "agent/drain_control.h"
 #include "agent/host.h"
 #include "agent/load.h"
 #include "agent/local.h"
 #include "agent/monitor.h"
-#include "agent/operator.h"
 #include "agent/remember.h"
 #include "agent/services.h"
 #include "agent/status.h"
@@ -46,12 +45,12 @@ struct agent {
 	bool address_by_route;             // or the default route did
 	struct services services;
 	enum phase phase;
-	struct operator operator;
+	struct drain_control drains;
 	struct drain drain; // of the stop
 	uv_timer_t drain_timer;
 	uv_signal_t terminate, interrupt;
 	size_t gone; // clients that have left
-	bool host_is_open, operator_is_open;
+	bool host_is_open, drains_are_open;
 };
 
 // --- what directors are told ---
@@ -295,7 +294,7 @@ static void on_stop_signal(uv_signal_t *handle, int signal)
 	log_info("%s: draining for at most %s", strsignal(signal), clock_format_duration(a->config->drain_ms, limit));
 	a->phase = PHASE_DRAINING;
 	a->drain = drain_begin("", a->config->drain_ms);
-	operator_pause(&a->operator);
+	drain_control_pause(&a->drains);
 	for (size_t c = 0; c < a->client_count; c++)
 		client_poll(&a->clients[c], true);
 	push_changes(a);
@@ -324,21 +323,21 @@ static int begin_drain(void *ctx, const json_t *request, struct err *err)
 {
 	struct agent *a = ctx;
 
-	return operator_drain(&a->operator, request, err);
+	return drain_control_drain(&a->drains, request, err);
 }
 
 static int begin_undrain(void *ctx, const json_t *request, struct err *err)
 {
 	struct agent *a = ctx;
 
-	return operator_undrain(&a->operator, request, err);
+	return drain_control_undrain(&a->drains, request, err);
 }
 
 static json_t *look_drain(void *ctx, const json_t *request, bool *ret_more)
 {
 	const struct agent *a = ctx;
 
-	return operator_progress(&a->operator, request, ret_more);
+	return drain_control_progress(&a->drains, request, ret_more);
 }
 
 static const struct control_word control_words[] = {
@@ -348,16 +347,9 @@ static const struct control_word control_words[] = {
 	{ NULL, NULL, NULL, NULL },
 };
 
-static void on_operator_wants(void *ctx)
+static void on_drains_changed(void *ctx)
 {
 	push_changes(ctx);
-}
-
-static void on_operator_counted(void *ctx)
-{
-	const struct agent *a = ctx;
-
-	control_changed(a->control);
 }
 
 // --- life ---
@@ -412,11 +404,9 @@ static int open_all(struct agent *a, struct err *err)
 		rc = err_set(err, -ENOMEM, NULL, "out of memory");
 	if (rc)
 		return rc;
-	const struct operator_events events = { on_operator_wants, on_operator_counted, a };
-
-	a->operator_is_open = true;
-	rc = operator_open(&a->operator, & a->loop, config, &a->services, a->clients, &events, err);
-	a->services.drains = &a->operator.drains;
+	a->drains_are_open = true;
+	rc = drain_control_open(&a->drains, &a->loop, config, &a->services, a->clients, on_drains_changed, a, err);
+	a->services.drains = &a->drains.drains;
 	return rc;
 }
 
@@ -429,8 +419,8 @@ static void close_all(struct agent *a)
 	http_client_free(a->http);
 	monitor_free(a->monitor);
 	control_free(a->control);
-	if (a->operator_is_open)
-		operator_close(&a->operator);
+	if (a->drains_are_open)
+		drain_control_close(&a->drains);
 	if (a->host_is_open)
 		host_close(&a->host);
 	uv_handle_t *const own[] = { (uv_handle_t *)&a->drain_timer, (uv_handle_t *)&a->terminate,

@@ -229,6 +229,7 @@ int words_restore(const struct words_call *call)
 		return fail(rc, &err);
 	const size_t count = host.journal.list.count;
 
+	log_set_level((enum log_level)call->config->log_level);
 	rc = host_give_back(&host, &err);
 	host_close(&host);
 	if (rc)
