@@ -56,7 +56,7 @@ static void look_at_host(struct doctor *d)
 	}
 }
 
-static void look_at_case(struct doctor *d, const struct doctor_case *c)
+static void begin_case(struct doctor *d, const struct doctor_case *c)
 {
 	const struct inet_endpoint vip = { c->service->vip, c->service->port };
 	char at[INET_ENDPOINT_MAX], source[CLIENT_URL_MAX + 24] = "static";
@@ -68,11 +68,12 @@ static void look_at_case(struct doctor *d, const struct doctor_case *c)
 		field_choice_name(transport_choices, c->service->protocol),
 		vip.port ? inet_endpoint_format(&vip, at) : inet_addr_format(&vip.addr, at), *c->device ? " on " : "",
 		c->device, source);
-	for (size_t i = 0; i < ARRAY_SIZE(checks); i++) {
-		d->report.check = checks[i].name;
-		if (checks[i].of_service)
-			checks[i].of_service(d, c);
-	}
+}
+
+static bool same_place(const struct spec_service *a, const struct spec_service *b)
+{
+	return inet_addr_cmp(&a->vip, &b->vip) == 0 && a->port == b->port && a->protocol == b->protocol &&
+		(a->method != FORWARD_NAT || inet_addr_cmp(&a->gateway, &b->gateway) == 0);
 }
 
 // No director says what it is: there is nothing to look at.
@@ -94,20 +95,30 @@ static void look_for_service(struct doctor *d, const struct config_backend *back
 	}
 }
 
-// Each director that knows it has its own idea of it. Returns whether there was any.
+// Several directors may know it. Where they say the same it is told once, with what differs from one to the other.
+// Returns whether any knows it.
 static bool look_at_cases(struct doctor *d, const char *name)
 {
-	bool found = false;
+	const struct spec *spec = &d->services.spec;
+	const struct spec_service *before = NULL;
 
-	for (size_t i = 0; i < d->services.spec.count; i++) {
-		if (strcmp(d->services.spec.services[i].name, name) != 0)
+	for (size_t i = 0; i < spec->count; i++) {
+		const struct spec_service *service = &spec->services[i];
+
+		if (strcmp(service->name, name) != 0)
 			continue;
 		const struct doctor_case c = doctor_case(d, i);
 
-		found = true;
-		look_at_case(d, &c);
+		if (!before || !same_place(before, service))
+			begin_case(d, &c);
+		before = service;
+		for (size_t k = 0; k < ARRAY_SIZE(checks); k++) {
+			d->report.check = checks[k].name;
+			if (checks[k].of_service)
+				checks[k].of_service(d, &c);
+		}
 	}
-	return found;
+	return before;
 }
 
 // A static service is called by its VIP, as status has it; several ports of it are several services of that name.
@@ -179,7 +190,7 @@ int doctor_word(const struct words_call *call)
 		fprintf(stderr, "brass-agent: %s is no service of the configuration\n", service);
 		return code;
 	}
-	if (doctor_read(call->config, client, &d, &err)) {
+	if (doctor_read(call->config, service, client, &d, &err)) {
 		fprintf(stderr, "brass-agent: %s\n", err.text);
 	} else {
 		look(&d, service);

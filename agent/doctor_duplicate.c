@@ -2,18 +2,11 @@
 // Who in this host's segment answers for the VIP. The director may; another real server must not.
 #include "agent/doctor_checks.h"
 
-#include "agent/doctor_segment.h"
-
-#include <errno.h>
-#include <linux/if_arp.h>
 #include <string.h>
-
-#define WAIT_MS 500
 
 struct asked {
 	struct doctor *d;
 	const struct doctor_case *c;
-	struct doctor_question question;
 };
 
 static const char *format_mac(const uint8_t mac[6], char buf[18])
@@ -71,7 +64,7 @@ static const struct iflink *own_device(const struct asked *a, const uint8_t mac[
 	return NULL;
 }
 
-static void judge_answer(struct asked *a, const uint8_t mac[6], bool alone)
+static void judge_answer(const struct asked *a, const uint8_t mac[6], bool alone)
 {
 	struct doctor_report *report = &a->d->report;
 	const struct iflink *own = own_device(a, mac);
@@ -109,20 +102,23 @@ static void judge_answer(struct asked *a, const uint8_t mac[6], bool alone)
 
 void doctor_check_duplicate(struct doctor *d, const struct doctor_case *c)
 {
-	struct asked a = { .d = d, .c = c, .question.addr = c->service->vip };
+	struct asked a = { .d = d, .c = c };
+	const struct doctor_question *q = NULL;
 	char vip[INET_ADDR_MAX];
-	struct err err = { 0 };
 
-	if (c->service->method == FORWARD_NAT || !c->underlay || c->underlay->type != ARPHRD_ETHER)
+	for (size_t i = 0; i < d->question_count; i++)
+		if (inet_addr_cmp(&d->questions[i].addr, &c->service->vip) == 0)
+			q = &d->questions[i];
+	inet_addr_format(&c->service->vip, vip);
+	if (q && *d->segment_unseen)
+		doctor_say(&d->report, DOCTOR_UNSEEN, "who answers for %s: %s", vip, d->segment_unseen);
+	else if (!q && d->question_count == DOCTOR_VIPS_MAX)
+		doctor_say(&d->report, DOCTOR_UNSEEN,
+			"who answers for %s: there are more than %d VIPs; name the service", vip, DOCTOR_VIPS_MAX);
+	if (!q || *d->segment_unseen)
 		return;
-	int rc = doctor_segment_ask(c->underlay, &a.question, 1, WAIT_MS, &err);
-	if (rc) {
-		doctor_say(&d->report, DOCTOR_UNSEEN, "who answers for the VIP: %s", err.text);
-		return;
-	}
-	for (size_t i = 0; i < a.question.count; i++)
-		judge_answer(&a, a.question.macs[i], a.question.count == 1);
-	if (!a.question.count)
-		doctor_say(&d->report, DOCTOR_OK, "nobody in the segment of %s answers for %s", c->underlay->name,
-			inet_addr_format(&c->service->vip, vip));
+	for (size_t i = 0; i < q->count; i++)
+		judge_answer(&a, q->macs[i], q->count == 1);
+	if (!q->count)
+		doctor_say(&d->report, DOCTOR_OK, "nobody in the segment of %s answers for %s", c->underlay->name, vip);
 }

@@ -9,9 +9,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_arp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
+
+#define SEGMENT_WAIT_MS 500
 
 // --- small files ---
 
@@ -230,6 +233,38 @@ static int read_host(struct doctor *d, struct err *err)
 	return rc ? err_set(err, rc, NULL, "out of memory") : 0;
 }
 
+// --- the segment ---
+
+static bool is_asked_for(const struct doctor *d, const struct inet_addr *vip)
+{
+	for (size_t i = 0; i < d->question_count; i++)
+		if (inet_addr_cmp(&d->questions[i].addr, vip) == 0)
+			return true;
+	return false;
+}
+
+// All VIPs at once: waiting for answers takes the same time.
+static void ask_segment(struct doctor *d, const char *service)
+{
+	const struct spec *spec = &d->services.spec;
+	const struct iflink *underlay = doctor_device_of(d, &spec->address);
+	struct err err = { 0 };
+
+	d->questions = calloc(DOCTOR_VIPS_MAX, sizeof(*d->questions));
+	for (size_t i = 0; d->questions && i < spec->count && d->question_count < DOCTOR_VIPS_MAX; i++) {
+		const struct spec_service *s = &spec->services[i];
+
+		if (s->method != FORWARD_NAT && (!service || strcmp(s->name, service) == 0) &&
+			!is_asked_for(d, &s->vip))
+			d->questions[d->question_count++].addr = s->vip;
+	}
+	// other media have no neighbours
+	if (!underlay || underlay->type != ARPHRD_ETHER || !d->question_count)
+		d->question_count = 0;
+	else if (doctor_segment_ask(underlay, d->questions, d->question_count, SEGMENT_WAIT_MS, &err))
+		snprintf(d->segment_unseen, sizeof(d->segment_unseen), "%.250s", err.text);
+}
+
 // An address that only the default route leads to: what is kept for documentation (RFC 5737, RFC 3849).
 static int take_client(struct doctor *d, const char *client, struct err *err)
 {
@@ -247,7 +282,8 @@ static int take_client(struct doctor *d, const char *client, struct err *err)
 	return 0;
 }
 
-int doctor_read(const struct config *config, const char *client, struct doctor *ret, struct err *err)
+int doctor_read(
+	const struct config *config, const char *service, const char *client, struct doctor *ret, struct err *err)
 {
 	*ret = (struct doctor) {
 		.config = config,
@@ -276,6 +312,7 @@ int doctor_read(const struct config *config, const char *client, struct doctor *
 		return rc;
 	read_filter(ret);
 	read_conntrack(ret);
+	ask_segment(ret, service);
 	return 0;
 }
 
@@ -290,6 +327,7 @@ void doctor_clear(struct doctor *d)
 	doctor_answers_clear(&d->answers);
 	observed_clear(&d->seen);
 	free(d->neighs);
+	free(d->questions);
 	resource_list_clear(&d->want);
 	filter_clear(&d->filter);
 	netsock_free(d->sock);

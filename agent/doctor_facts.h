@@ -9,6 +9,7 @@
 #include "agent/config.h"
 #include "agent/doctor_ask.h"
 #include "agent/doctor_report.h"
+#include "agent/doctor_segment.h"
 #include "agent/filter.h"
 #include "agent/observe.h"
 #include "agent/resource_list.h"
@@ -41,7 +42,10 @@ struct doctor {
 	bool tracks;             // conntrack is there
 	int tcp_loose, tcp_be_liberal;
 	msec_t begin_wall_ms, begin_mono_ms;
-	struct doctor_counters begin; // at the start
+	struct doctor_counters begin;      // at the start
+	struct doctor_question *questions; // who answers for each VIP in the segment of the RIP
+	size_t question_count;
+	char segment_unseen[256]; // why nobody was asked; "": they were
 	struct doctor_report report;
 	bool loop_is_open;
 };
@@ -60,7 +64,11 @@ struct doctor_case {
 	bool is_tunnel, has_vip;              // the VIP is on the device
 };
 
-int doctor_read(const struct config *config, const char *client, struct doctor *ret, struct err *err);
+#define DOCTOR_VIPS_MAX 256 // that are asked for at once: each is a broadcast or two
+
+// service: whose VIPs are asked for in the segment; NULL: all. client: an address, NULL: any.
+int doctor_read(
+	const struct config *config, const char *service, const char *client, struct doctor *ret, struct err *err);
 struct doctor_case doctor_case(const struct doctor *d, size_t i);
 void doctor_clear(struct doctor *d);
 

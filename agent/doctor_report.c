@@ -48,10 +48,29 @@ void doctor_return_to_host(struct doctor_report *report)
 	report->group = 0;
 }
 
+static bool is_known(const struct doctor_report *report, const struct doctor_finding *finding)
+{
+	for (size_t i = 0; i < report->count; i++) {
+		const struct doctor_finding *f = &report->findings[i];
+
+		if (f->group == finding->group && f->check == finding->check &&
+			strcmp(f->evidence, finding->evidence) == 0)
+			return true;
+	}
+	return false;
+}
+
 void doctor_say(struct doctor_report *report, enum doctor_status status, const char *fmt, ...)
 {
+	struct doctor_finding finding = { .group = report->group, .check = report->check, .status = status };
 	va_list args;
 
+	va_start(args, fmt);
+	vsnprintf(finding.evidence, sizeof(finding.evidence), fmt, args);
+	va_end(args);
+	report->last = NULL;
+	if (is_known(report, &finding))
+		return;
 	if (report->count == report->room) {
 		size_t room = report->room ? 2 * report->room : 64;
 		struct doctor_finding *findings = reallocarray(report->findings, room, sizeof(*findings));
@@ -62,22 +81,18 @@ void doctor_say(struct doctor_report *report, enum doctor_status status, const c
 		report->findings = findings;
 		report->room = room;
 	}
-	struct doctor_finding *finding = &report->findings[report->count++];
-
-	*finding = (struct doctor_finding) { .group = report->group, .check = report->check, .status = status };
-	va_start(args, fmt);
-	vsnprintf(finding->evidence, sizeof(finding->evidence), fmt, args);
-	va_end(args);
+	report->last = &report->findings[report->count++];
+	*report->last = finding;
 }
 
 void doctor_mend(struct doctor_report *report, const char *fmt, ...)
 {
 	va_list args;
 
-	if (!report->count || report->failed)
+	if (!report->last)
 		return;
 	va_start(args, fmt);
-	vsnprintf(report->findings[report->count - 1].mend, DOCTOR_TEXT_MAX, fmt, args);
+	vsnprintf(report->last->mend, sizeof(report->last->mend), fmt, args);
 	va_end(args);
 }
 
@@ -85,13 +100,11 @@ void doctor_mend_at(struct doctor_report *report, const char *where, const char 
 {
 	va_list args;
 
-	if (!report->count || report->failed)
+	if (!report->last)
 		return;
-	struct doctor_finding *finding = &report->findings[report->count - 1];
-
-	snprintf(finding->where, sizeof(finding->where), "%s", where);
+	snprintf(report->last->where, sizeof(report->last->where), "%s", where);
 	va_start(args, fmt);
-	vsnprintf(finding->mend, sizeof(finding->mend), fmt, args);
+	vsnprintf(report->last->mend, sizeof(report->last->mend), fmt, args);
 	va_end(args);
 }
 
@@ -122,10 +135,21 @@ enum doctor_status doctor_worst(const struct doctor_report *report)
 	return worst;
 }
 
-static void print_finding(const struct doctor_finding *f)
+// The same command was printed for an earlier one, of another service perhaps.
+static bool is_printed(const struct doctor_report *report, const struct doctor_finding *finding)
+{
+	for (const struct doctor_finding *f = report->findings; f < finding; f++)
+		if (strcmp(f->mend, finding->mend) == 0 && strcmp(f->where, finding->where) == 0)
+			return true;
+	return false;
+}
+
+static void print_finding(const struct doctor_report *report, const struct doctor_finding *f)
 {
 	printf("  %-8s  %-10s  %s\n", statuses[f->status].word, f->check, f->evidence);
-	if (*f->mend)
+	if (*f->mend && is_printed(report, f))
+		printf("  %-8s  %-10s  mend: as above\n", "", "");
+	else if (*f->mend)
 		printf("  %-8s  %-10s  mend%s%s: %s\n", "", "", *f->where ? " on " : "", f->where, f->mend);
 }
 
@@ -164,7 +188,7 @@ void doctor_print(const struct doctor_report *report, bool verbose)
 		for (int status = DOCTOR_WRONG; status >= (verbose ? DOCTOR_OK : DOCTOR_UNSEEN); status--)
 			for (size_t i = 0; i < report->count; i++)
 				if (report->findings[i].group == g && (int)report->findings[i].status == status)
-					print_finding(&report->findings[i]);
+					print_finding(report, &report->findings[i]);
 		if (!verbose)
 			print_fine(report, g);
 	}

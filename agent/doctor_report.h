@@ -41,13 +41,15 @@ struct doctor_report {
 	size_t group;      // findings are about this one now
 	const char *check; // the one that speaks now
 	bool failed;       // out of memory: something is missing
+	// private
+	struct doctor_finding *last; // that a mend belongs to; NULL: it was said before
 };
 
 // Findings from here on are about this. name "": the host, which comes first.
 void doctor_begin(struct doctor_report *report, const char *name, const char *title_fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 void doctor_return_to_host(struct doctor_report *report);
-// One finding, and what mends it.
+// One finding, and what mends it. The same about the same is kept once.
 void doctor_say(struct doctor_report *report, enum doctor_status status, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 void doctor_mend(struct doctor_report *report, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -115,7 +115,7 @@ def test_without_permission_it_says_what_it_did_not_see(t):
     t.r1.run("iptables-legacy", "-A", "INPUT", "-p", "47", "-j", "DROP")  # so that there are rules not to be seen
     done = t.r1.run("setpriv", "--reuid", "65534", "--clear-groups", p.agent.binary, "-c", p.agent.file, "doctor", check=False)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert re.search(r"not seen  rules +rules: ip6?tables", done.stdout) and "not seen  duplicate   who answers for the VIP" in done.stdout, done.stdout
+    assert re.search(r"not seen  rules +rules: ip6?tables", done.stdout) and f"not seen  duplicate   who answers for {p.vip}" in done.stdout, done.stdout
     for check in ("filter", "conntrack", "dnat"):
         assert check not in done.stdout, done.stdout
 
@@ -156,6 +156,12 @@ def test_a_device_that_answers_arp(t):
     p.finds("arp", f"eth0 answers ARP for {p.vip}", "arp_ignore is 0 (all 0, its own 0)")
     p.mend()
     assert arp_answers(t.ro, "eth1", p.vip) == [t.di.mac()]
+    # of two services the command stands there once
+    p.director.make("more", host="10.1.0.99", port=80)
+    p.agent.configure(backends={"web": {"check": "none"}, "more": {"check": "none"}})
+    t.r1.sysctl("net/ipv4/conf/eth0/arp_ignore", 0)
+    text = p.agent.command("doctor", check=False).stdout
+    assert text.count("eth0 answers ARP for") == 2 and text.count("mend: sysctl -w net/ipv4/conf/eth0/arp_ignore=1") == 1 and text.count("mend: as above") == 1, text
 
 
 def test_a_device_that_announces_the_vip(t):
@@ -557,6 +563,23 @@ def test_directors_that_do_not_answer(t):
     p.fine()
 
 
+def test_two_directors_that_say_the_same(t):
+    p = Patient(t, t.r1)
+    second = Director(t.r3, vip_device="brass9")
+    second.make("web", host=t.vip, port=80)
+    p.agent.configure(directors=[p.director.url, second.url], ttl="1h")
+    p.agent.start()
+    wait_state(p.agent, "up")
+    wait_for(lambda: second.get("/service/web/r1")["status"] == "up", what="the second one knows it")
+    p.agent.kill9()
+    p.fine()
+    text = p.agent.command("doctor", "-v").stdout
+    assert text.count("web: dr, tcp") == 1 and text.count(f"{t.vip}/32 is on lo") == 1, text
+    assert text.count(": up, weight 100") == 2 and text.count("a director, answers for") == 2, text
+    t.r1.sysctl("net/ipv4/conf/eth0/arp_ignore", 0)
+    assert len(p.complaints()) == 1
+
+
 def test_one_director_of_two_is_silent(t):
     p = Patient(t, t.r1)
     p.agent.configure(directors=[p.director.url, f"http://{t.di.v4}:4699"])
@@ -658,3 +681,53 @@ def test_checksums_that_are_wrong(far):
     far.rb.run("tc", "qdisc", "del", "dev", "eth1", "root")
     p.mend()
     assert served(far, p.vip)
+
+
+# ---------------------------------------------------------------- nftables
+
+
+def nft(host, rules):
+    host.run("nft", "-f", "-", stdin=rules)
+
+
+@pytest.mark.qemu
+def test_tunnel_packets_that_nftables_drops(far):
+    p = Patient(far, far.r1, backend={"method": "ipip"})
+    p.fine()
+    nft(far.r1, "table inet fw { chain in { type filter hook input priority 0; policy accept; ip protocol { 4, 47 } counter drop; }; }")
+    assert not served(far, p.vip)
+    f = p.finds("filter", "the director's tunnel packets are dropped by nft inet, table fw, chain in, rule handle")
+    assert f["mend"] == f"nft insert rule inet fw in ip saddr {far.di.v4} ip daddr {far.r1.v4} meta l4proto 4 accept"
+    p.mend()
+    assert served(far, p.vip)
+    # each base chain judges for itself, and so does iptables
+    nft(far.r1, "table ip other { chain edge { type filter hook prerouting priority -150; policy drop; ip saddr 10.1.0.10 udp dport 53 accept; tcp dport 80 accept; tcp sport 4672 accept; ip protocol 1 accept; }; }")
+    far.r1.run("iptables-nft", "-A", "INPUT", "-p", "4", "-j", "DROP")
+    assert not served(far, p.vip)
+    found = [f["evidence"] for f in p.complaints() if f["check"] == "filter"]
+    assert len(found) == 2 and any("iptables-nft, table filter, -A INPUT -p ipencap -j DROP" in e for e in found) and any("nft ip, table other, policy of chain edge" in e for e in found), found
+    p.mend()
+    assert served(far, p.vip)
+
+
+@pytest.mark.qemu
+def test_what_nftables_does_to_a_service(t):
+    p = Patient(t, t.r1)
+    p.fine()
+    nft(t.r1, """table inet fw {
+        chain raw { type filter hook output priority -300; policy accept; tcp sport 80 notrack; }
+        chain in { type filter hook input priority 0; policy accept; ct state vmap { established : accept, invalid : drop }; }
+    }""")  # fmt: skip
+    assert not served(t, p.vip)
+    p.finds("conntrack", "packets that conntrack calls invalid are dropped by nft inet, table fw, chain in", "replies are not tracked (notrack)")
+    p.mend()
+    assert served(t, p.vip)
+    serve(t.r1, name="container", port=81)
+    nft(t.r1, f"""table ip nat {{
+        chain DOCKER {{ iifname != "docker0" tcp dport 80 counter dnat to {t.r1.v4}:81; }}
+        chain PREROUTING {{ type nat hook prerouting priority -100; policy accept; fib daddr type local counter jump DOCKER; }}
+    }}""")  # fmt: skip
+    assert load(t.cl, p.vip)["servers"] == {"container": 1}
+    p.finds("dnat", "clients' packets get another destination", "nft ip, table nat, chain DOCKER, rule handle", status="warning")
+    p.mend()
+    assert load(t.cl, p.vip)["servers"] == {"r1": 1}
