@@ -305,12 +305,18 @@ def test_a_service_that_is_removed_or_moved_takes_its_vip_along(t):
 def subprocess_monitor(host):
     """ip monitor of addresses, links and rules; .stdout() is what it saw."""
     monitor = host.start("ip", "-o", "monitor", "address", "link", "rule", "route")
-    # it is listening when it sees what we do
-    host.ip("link add probe0 type dummy")
-    wait_for(lambda: "probe0" in monitor.stdout(), what="ip monitor listens")
-    host.ip("link del probe0")
-    wait_for(lambda: "Deleted" in monitor.stdout(), what="ip monitor saw the end of probe0")
+    monitor_listens(host, monitor)
     return monitor
+
+
+def monitor_listens(host, monitor):
+    """It does when it sees what we do."""
+
+    def listens():
+        host.ip("link add probe0 type dummy", "link del probe0")
+        return "Deleted" in monitor.stdout()
+
+    wait_for(listens, 15, "ip monitor listens")
 
 
 @pytest.mark.parametrize("method", ["dr", "ipip"])

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from daemons import Agent, Director
 from net import wait_for
-from test_agent import assert_as_before, service, snapshot, wait_state, wait_weights
+from test_agent import assert_as_before, monitor_listens, service, snapshot, wait_state, wait_weights
 from topology import arp_answers, dr_topology, ipvs, load, routed_topology, serve
 
 NOBODY = "somebody (the kernel does not say who)"
@@ -39,9 +39,7 @@ class Monitor:
 
     def __init__(self, host):
         self.process = host.start("ip", "-ts", "-o", "monitor", "label", "address", "link", "rule", "route", "netconf")
-        host.ip("link add probe0 type dummy")
-        wait_for(lambda: "probe0" in self.process.stdout(), what="ip monitor listens")
-        host.ip("link del probe0")
+        monitor_listens(host, self.process)
         self.begin = 0
 
     def lines(self):

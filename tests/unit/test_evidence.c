@@ -88,6 +88,7 @@ static pid_t child_of_name(const char *name)
 	assert_int_equal(pipe(ready), 0);
 	pid_t pid = fork();
 	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		prctl(PR_SET_NAME, name);
 		if (write(ready[1], "x", 1) == 1)
 			pause();
