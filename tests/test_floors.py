@@ -38,7 +38,7 @@ FLOORS = {
         ["resource", "resource_*", "res_*", "health", "docker", "journal", "sockets", "filter", "filter_*"],
         ["desired", "plan", "apply", "monitor", "reconcile", "observe", "host"],
         ["client", "remember", "control", "control_*", "drain", "local", "load"],
-        ["config", "config_*", "services", "drain_control", "status", "words", "preview", "doctor", "doctor_*", "agent", "main"],
+        ["config", "config_*", "ask", "services", "drain_control", "status", "words", "preview", "doctor", "doctor_*", "agent", "main"],
     ],
 }
 MAY_USE = {"shared": [], "director": ["shared"], "agent": ["shared"], "director/cli": ["shared"]}
