@@ -82,7 +82,7 @@ void doctor_check_clock(struct doctor *d)
 		doctor_mend(&d->report, "timedatectl set-ntp true");
 	}
 	for (size_t i = 0; i < d->answers.count; i++) {
-		const struct doctor_director *director = &d->answers.directors[i];
+		const struct ask_director *director = &d->answers.directors[i];
 		const msec_t ahead = director->wall_ms - director->date_ms;
 
 		if (!director->date_ms)
@@ -105,7 +105,7 @@ void doctor_check_clock(struct doctor *d)
 
 void doctor_check_backend(struct doctor *d, const struct doctor_case *c)
 {
-	const struct doctor_backend *b = c->backend;
+	const struct ask_backend *b = c->backend;
 
 	if (!c->client)
 		return;

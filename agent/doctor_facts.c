@@ -299,7 +299,7 @@ int doctor_read(
 	if (!rc)
 		rc = http_client_new(&ret->loop, &ret->http, err);
 	if (!rc)
-		rc = doctor_ask(config, &ret->loop, ret->http, &ret->answers, err);
+		rc = ask_directors(config, &ret->loop, ret->http, &ret->answers, err);
 	if (!rc)
 		find_address(ret);
 	if (!rc &&
@@ -324,7 +324,7 @@ void doctor_clear(struct doctor *d)
 		uv_loop_close(&d->loop);
 	}
 	services_clear(&d->services);
-	doctor_answers_clear(&d->answers);
+	ask_answers_clear(&d->answers);
 	observed_clear(&d->seen);
 	free(d->neighs);
 	free(d->questions);

@@ -6,8 +6,8 @@
 #ifndef BRASS_AGENT_DOCTOR_FACTS_H
 #define BRASS_AGENT_DOCTOR_FACTS_H
 
+#include "agent/ask.h"
 #include "agent/config.h"
-#include "agent/doctor_ask.h"
 #include "agent/doctor_report.h"
 #include "agent/doctor_segment.h"
 #include "agent/filter.h"
@@ -28,7 +28,7 @@ struct doctor {
 	const struct config *config;
 	uv_loop_t loop;
 	struct http_client *http;
-	struct doctor_answers answers;
+	struct ask_answers answers;
 	struct services services; // as they are wanted now
 	struct netsock *sock;
 	struct observed seen;
@@ -53,15 +53,15 @@ struct doctor {
 // Everything that a check of one service is about.
 struct doctor_case {
 	const struct spec_service *service;
-	const struct client *client;          // the director that knows it; NULL: it is static
-	struct inet_addr director;            // its address; not set: not known
-	const struct doctor_backend *backend; // what it makes of this host; NULL: not asked
-	const struct local_check *check;      // who says whether the program serves
-	const struct iflink *underlay;        // the device that has the RIP; NULL: none has
-	const char *device;                   // the VIP's; "" for nat
-	const struct iflink *link;            // of that name; NULL: there is none
-	struct inet_addr client_at;           // of the VIP's family
-	bool is_tunnel, has_vip;              // the VIP is on the device
+	const struct client *client;       // the director that knows it; NULL: it is static
+	struct inet_addr director;         // its address; not set: not known
+	const struct ask_backend *backend; // what it makes of this host; NULL: not asked
+	const struct local_check *check;   // who says whether the program serves
+	const struct iflink *underlay;     // the device that has the RIP; NULL: none has
+	const char *device;                // the VIP's; "" for nat
+	const struct iflink *link;         // of that name; NULL: there is none
+	struct inet_addr client_at;        // of the VIP's family
+	bool is_tunnel, has_vip;           // the VIP is on the device
 };
 
 #define DOCTOR_VIPS_MAX 256 // that are asked for at once: each is a broadcast or two

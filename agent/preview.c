@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/preview.h"
 
-#include "agent/client.h"
+#include "agent/ask.h"
 #include "agent/host.h"
-#include "agent/remember.h"
 #include "agent/services.h"
 #include "shared/http_client.h"
 #include "shared/log.h"
@@ -14,164 +13,51 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ASK_TIMEOUT_MS 3000
-#define ANSWER_MAX (4u << 20)
 #define ROUTE_MAX 512
-
-// One director, asked for one service after the other.
-struct asking {
-	struct preview *preview;
-	struct client *client;
-	struct http_call *call;
-	struct protocol_answer answer; // as far as it has come
-};
 
 struct preview {
 	const struct config *config;
 	uv_loop_t loop;
 	struct http_client *http;
-	struct client *clients;
-	struct client_list list; // of them
-	struct asking *askings;
-	struct inet_addr address;
+	struct ask_answers answers;
 	bool incomplete; // something is not known, or cannot be done
 };
 
 // --- what the services are ---
 
-static void ask_next(struct asking *asking);
-
-static void give_up(struct asking *asking, const char *why)
+static void print_director(struct preview *preview, size_t i)
 {
-	struct client *client = asking->client;
+	const struct client *client = &preview->answers.clients[i];
+	const struct ask_director *director = &preview->answers.directors[i];
 
-	printf("# %s: %s; %s\n", client->url, why,
-		client->has_answer ? "this is what it said last" : "and it has said nothing before");
-	asking->preview->incomplete |= !client->has_answer;
+	if (client->fresh)
+		printf("# %s: asked\n", client->url);
+	else
+		printf("# %s: %s; %s\n", client->url, director->error,
+			client->has_answer ? "this is what it said last" : "and it has said nothing before");
+	preview->incomplete |= !client->has_answer;
+	for (size_t b = 0; client->fresh && b < client->answer.count; b++) {
+		if (client->answer.services[b].known)
+			continue;
+		printf("# %s: it has no service %s\n", client->url, client->answer.services[b].service);
+		preview->incomplete = true;
+	}
 }
 
-static void take_all(struct asking *asking)
+static int ask(struct preview *preview, struct err *err)
 {
-	struct client *client = asking->client;
+	int rc = uv_loop_init(&preview->loop);
 
-	protocol_answer_clear(&client->answer);
-	client->answer = asking->answer;
-	asking->answer = (struct protocol_answer) { 0 };
-	client->has_answer = client->fresh = true;
-	printf("# %s: asked\n", client->url);
-}
-
-// {"options": {"host": ..., "port": ..., "protocol": ...}, ...}; without a host (a firewall mark alone) there is no
-// VIP.
-static int take_service(const char *body, size_t len, struct protocol_service *service)
-{
-	json_t *json = json_loadb(body, len, 0, NULL);
-	const json_t *options = json_object_get(json, "options");
-	const char *host = json_string_value(json_object_get(options, "host"));
-	const char *protocol = json_string_value(json_object_get(options, "protocol"));
-	int64_t number = 0;
-	int rc = json_is_object(options) ? 0 : -EINVAL;
-
-	if (!rc && host && *host)
-		rc = inet_addr_parse(host, &service->host);
-	if (!rc && protocol)
-		rc = field_choice_value(transport_choices, protocol, &number);
-	service->known = !rc;
-	service->protocol = (int)number;
-	service->port = (uint16_t)json_integer_value(json_object_get(options, "port"));
-	json_decref(json);
-	return rc;
-}
-
-static void on_answer(void *ctx, const struct http_answer *answer)
-{
-	struct asking *asking = ctx;
-	struct client *client = asking->client;
-	struct protocol_service *service = &asking->answer.services[asking->answer.count];
-	char why[64];
-
-	asking->call = NULL;
-	snprintf(why, sizeof(why), "it answered %ld", answer->status);
-	if (answer->error) {
-		give_up(asking, answer->text);
-		return;
-	}
-	if (answer->status != 404 && (answer->status != 200 || take_service(answer->body, answer->len, service))) {
-		give_up(asking, answer->status == 200 ? "its answer makes no sense" : why);
-		return;
-	}
-	if (!service->known) {
-		printf("# %s: it has no service %s\n", client->url, service->service);
-		asking->preview->incomplete = true;
-	}
-	if (inet_addr_is_set(&answer->local)) {
-		client->local = answer->local;
-		client->peer = answer->peer;
-	}
-	asking->answer.count++;
-	ask_next(asking);
-}
-
-static void ask_next(struct asking *asking)
-{
-	const struct config_backends *backends = &asking->preview->config->backends;
-	char url[CLIENT_URL_MAX + PROTOCOL_NAME_MAX + 16];
-	struct err err = { 0 };
-
-	if (asking->answer.count == backends->count) {
-		take_all(asking);
-		return;
-	}
-	struct protocol_service *service = &asking->answer.services[asking->answer.count];
-	memcpy(service->service, backends->items[asking->answer.count].service, sizeof(service->service));
-	snprintf(url, sizeof(url), "%s/service/%s", asking->client->url, service->service);
-	const struct http_request request = {
-		.method = "GET",
-		.url = url,
-		.connect_timeout_ms = ASK_TIMEOUT_MS,
-		.timeout_ms = ASK_TIMEOUT_MS,
-		.answer_max = ANSWER_MAX,
-	};
-	if (http_client_start(asking->preview->http, &request, on_answer, asking, &asking->call, &err))
-		give_up(asking, err.text);
-}
-
-static void close_loop(struct preview *preview)
-{
+	if (rc)
+		return err_set(err, rc, NULL, "cannot start: %s", uv_strerror(rc));
+	rc = http_client_new(&preview->loop, &preview->http, err);
+	if (!rc)
+		rc = ask_directors(preview->config, &preview->loop, preview->http, &preview->answers, err);
 	http_client_free(preview->http);
 	uv_run(&preview->loop, UV_RUN_DEFAULT);
 	uv_loop_close(&preview->loop);
-}
-
-static int ask_directors(struct preview *preview, struct err *err)
-{
-	const struct config *config = preview->config;
-
-	remember_load(config->run_dir, &preview->address, &preview->list);
-	uv_loop_init(&preview->loop);
-	int rc = config->directors.count ? http_client_new(&preview->loop, &preview->http, err) : 0;
-	for (size_t i = 0; i < config->directors.count && !rc; i++) {
-		struct asking *asking = &preview->askings[i];
-
-		asking->preview = preview;
-		asking->client = &preview->clients[i];
-		asking->answer.services = calloc(config->backends.count + 1, sizeof(*asking->answer.services));
-		if (asking->answer.services)
-			ask_next(asking);
-		else
-			rc = err_set(err, -ENOMEM, NULL, "out of memory");
-	}
-	while (!rc && uv_run(&preview->loop, UV_RUN_ONCE)) {
-		bool busy = false;
-
-		for (size_t i = 0; i < config->directors.count; i++)
-			busy |= preview->askings[i].call != NULL;
-		if (!busy)
-			break;
-	}
-	close_loop(preview);
-	for (size_t i = 0; i < config->directors.count; i++)
-		protocol_answer_clear(&preview->askings[i].answer);
+	for (size_t i = 0; i < preview->answers.count; i++)
+		print_director(preview, i);
 	return rc;
 }
 
@@ -179,21 +65,15 @@ static int ask_directors(struct preview *preview, struct err *err)
 // default route.
 static void find_address(struct preview *preview, const struct host *host)
 {
-	const struct config *config = preview->config;
+	struct inet_addr *address = &preview->answers.address;
 	char text[INET_ADDR_MAX];
 
-	if (inet_addr_is_set(&config->address))
+	if (inet_addr_is_set(&preview->config->address))
 		return;
-	for (size_t i = config->directors.count; i-- > 0;)
-		if (preview->clients[i].fresh && inet_addr_is_set(&preview->clients[i].local))
-			preview->address = preview->clients[i].local;
-	if (!inet_addr_is_set(&preview->address) && config->statics.count)
-		host_address(host, &preview->address);
-	if (inet_addr_is_set(&preview->address))
-		printf("# address: %s\n", inet_addr_format(&preview->address, text));
-	else
-		printf("# address: not known\n");
-	preview->incomplete |= !inet_addr_is_set(&preview->address);
+	if (!inet_addr_is_set(address) && preview->config->statics.count)
+		host_address(host, address);
+	printf("# address: %s\n", inet_addr_is_set(address) ? inet_addr_format(address, text) : "not known");
+	preview->incomplete |= !inet_addr_is_set(address);
 }
 
 // --- what would be done ---
@@ -281,8 +161,8 @@ static void print_problems(struct preview *preview, struct host *host, const str
 
 static bool is_known(const struct preview *preview)
 {
-	for (size_t i = 0; i < preview->config->directors.count; i++)
-		if (preview->clients[i].has_answer)
+	for (size_t i = 0; i < preview->answers.count; i++)
+		if (preview->answers.clients[i].has_answer)
 			return true;
 	return !preview->config->backends.count;
 }
@@ -298,7 +178,8 @@ static int look_at_host(struct preview *preview, struct err *err)
 	if (rc)
 		return rc;
 	find_address(preview, &host);
-	if (services_init(&services, config, &preview->list) || services_build(&services, &preview->address))
+	if (services_init(&services, config, &preview->answers.list) ||
+		services_build(&services, &preview->answers.address))
 		rc = err_set(err, -ENOMEM, NULL, "out of memory");
 	host.keeps_all = !is_known(preview);
 	if (!rc)
@@ -315,26 +196,14 @@ static int look_at_host(struct preview *preview, struct err *err)
 
 int preview_word(const struct words_call *call)
 {
-	const struct config *config = call->config;
-	struct preview preview = { .config = config, .address = config->address };
+	struct preview preview = { .config = call->config };
 	struct err err = { 0 };
 
 	log_set_level(LOG_LEVEL_WARNING);
-	preview.clients = calloc(config->directors.count + 1, sizeof(*preview.clients));
-	preview.askings = calloc(config->directors.count + 1, sizeof(*preview.askings));
-	int rc = preview.clients && preview.askings ? 0 : err_set(&err, -ENOMEM, NULL, "out of memory");
-	for (size_t i = 0; i < config->directors.count && !rc; i++) {
-		client_url(config->directors.urls[i], preview.clients[i].url);
-		preview.list.items[preview.list.count++] = &preview.clients[i];
-	}
-	if (!rc)
-		rc = ask_directors(&preview, &err);
+	int rc = ask(&preview, &err);
 	if (!rc)
 		rc = look_at_host(&preview, &err);
-	for (size_t i = 0; i < config->directors.count && preview.clients; i++)
-		protocol_answer_clear(&preview.clients[i].answer);
-	free(preview.clients);
-	free(preview.askings);
+	ask_answers_clear(&preview.answers);
 	if (rc)
 		fprintf(stderr, "brass-agent: %s\n", err.text);
 	if (rc == -EPERM || rc == -EACCES)

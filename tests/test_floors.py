@@ -38,7 +38,7 @@ FLOORS = {
         ["resource", "resource_*", "res_*", "health", "docker", "journal", "sockets", "evidence", "filter", "filter_*"],
         ["desired", "plan", "apply", "monitor", "reconcile", "observe", "host", "repairs"],
         ["client", "remember", "control", "control_*", "drain", "local", "load"],
-        ["config", "config_*", "services", "drain_control", "reload", "retire", "status", "summary", "words", "preview", "doctor", "doctor_*", "agent", "agent_*", "main"],
+        ["config", "config_*", "services", "drain_control", "reload", "retire", "status", "summary", "words", "ask", "preview", "doctor", "doctor_*", "agent", "agent_*", "main"],
     ],
 }
 MAY_USE = {"shared": [], "director": ["shared"], "agent": ["shared"], "director/cli": ["shared"]}

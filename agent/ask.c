@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Directors are asked side by side, and each one question after the other: first for this host, then for every service.
-#include "agent/doctor_ask.h"
+#include "agent/ask.h"
 
 #include "agent/remember.h"
 #include "shared/util.h"
@@ -9,20 +9,21 @@
 #include <stdio.h>
 #include <string.h>
 
-#define CONNECT_MS 2000
-#define ANSWER_MS 5000
+#define CONNECT_MS 3000
+#define ANSWER_MS 3000
 #define ANSWER_MAX (32u << 20) // a service with the names of its backends
 
 struct asking {
 	const struct config *config;
 	struct http_client *http;
 	struct client *client;
-	struct doctor_director *director;
+	struct ask_director *director;
+	struct protocol_answer answer;                            // as far as it has come
 	enum { ABOUT_AGENT, ABOUT_SERVICE, ABOUT_BACKEND } about; // the question
 	size_t backend;                                           // of the configuration
 };
 
-static void ask(struct asking *a);
+static void ask_next(struct asking *a);
 
 static const char *text_of(const json_t *json, const char *key)
 {
@@ -48,8 +49,8 @@ static int take_options(const json_t *options, struct protocol_service *ret)
 // The backend of this host's name, if an agent of this name made it.
 static void take_backend(struct asking *a, const json_t *backend)
 {
-	struct doctor_backend *ret = &a->director->backends[a->backend];
-	struct protocol_service *service = &a->client->answer.services[a->client->answer.count - 1];
+	struct ask_backend *ret = &a->director->backends[a->backend];
+	struct protocol_service *service = &a->answer.services[a->answer.count - 1];
 
 	if (strcmp(text_of(backend, "node"), a->config->node) != 0)
 		return;
@@ -66,29 +67,24 @@ static void take_backend(struct asking *a, const json_t *backend)
 static bool take_service(struct asking *a, long status, const json_t *json)
 {
 	const struct config_backend *backend = &a->config->backends.items[a->backend];
-	struct protocol_answer *answer = &a->client->answer;
-	struct protocol_service *service = &answer->services[answer->count++];
+	struct protocol_service *service = &a->answer.services[a->answer.count++];
 
 	memcpy(service->service, backend->service, sizeof(service->service));
 	a->director->backends[a->backend].status = status;
 	return status == 200 && !take_options(json_object_get(json, "options"), service);
 }
 
-// The first good answer makes what was remembered of this director worthless.
-static bool begin_answer(struct asking *a)
+// All of it has come: what was remembered of this director is worth nothing now.
+static void finish(struct asking *a)
 {
-	struct protocol_answer *answer = &a->client->answer;
-
-	protocol_answer_clear(answer);
-	answer->services = calloc(a->config->backends.count + 1, sizeof(*answer->services));
-	a->client->has_answer = a->client->fresh = answer->services != NULL;
-	if (!answer->services)
-		snprintf(a->director->error, sizeof(a->director->error), "out of memory");
-	return answer->services;
+	protocol_answer_clear(&a->client->answer);
+	a->client->answer = a->answer;
+	a->client->has_answer = a->client->fresh = true;
+	a->answer = (struct protocol_answer) { 0 };
 }
 
-// Returns whether there is more to ask.
-static bool take(struct asking *a, const struct http_answer *http, const json_t *json)
+// One answer; the next question.
+static void take(struct asking *a, const struct http_answer *http, const json_t *json)
 {
 	switch (a->about) {
 	case ABOUT_AGENT:
@@ -98,11 +94,11 @@ static bool take(struct asking *a, const struct http_answer *http, const json_t 
 		a->client->local = http->local;
 		a->client->peer = http->peer;
 		a->about = ABOUT_SERVICE;
-		return begin_answer(a);
+		return;
 	case ABOUT_SERVICE:
 		if (take_service(a, http->status, json)) {
 			a->about = ABOUT_BACKEND;
-			return true;
+			return;
 		}
 		break;
 	case ABOUT_BACKEND:
@@ -112,7 +108,6 @@ static bool take(struct asking *a, const struct http_answer *http, const json_t 
 		break;
 	}
 	a->backend++;
-	return true;
 }
 
 static void on_answer(void *ctx, const struct http_answer *http)
@@ -122,7 +117,6 @@ static void on_answer(void *ctx, const struct http_answer *http)
 	const char *words = text_of(json, "error");
 	char *error = a->director->error;
 	const size_t size = sizeof(a->director->error);
-	bool more = false;
 
 	if (http->error)
 		snprintf(error, size, "%.250s", http->text);
@@ -130,13 +124,17 @@ static void on_answer(void *ctx, const struct http_answer *http)
 		snprintf(error, size, "it answers %ld%s%.200s", http->status, *words ? ": " : " and makes no sense",
 			words);
 	else
-		more = take(a, http, json);
+		take(a, http, json);
 	json_decref(json);
-	if (more && a->backend < a->config->backends.count)
-		ask(a);
+	if (*error)
+		return;
+	if (a->backend < a->config->backends.count)
+		ask_next(a);
+	else
+		finish(a);
 }
 
-static void ask(struct asking *a)
+static void ask_next(struct asking *a)
 {
 	const char *url = a->client->url, *node = a->config->node;
 	char path[CLIENT_URL_MAX + 2 * PROTOCOL_NAME_MAX + 32];
@@ -167,7 +165,7 @@ static void ask(struct asking *a)
 		snprintf(a->director->error, sizeof(a->director->error), "%.250s", err.text);
 }
 
-static void take_address(const struct config *config, struct doctor_answers *answers)
+static void take_address(const struct config *config, struct ask_answers *answers)
 {
 	if (inet_addr_is_set(&config->address))
 		answers->address = config->address;
@@ -178,42 +176,56 @@ static void take_address(const struct config *config, struct doctor_answers *ans
 		}
 }
 
-int doctor_ask(const struct config *config, uv_loop_t *loop, struct http_client *http, struct doctor_answers *ret,
+static int make_room(const struct config *config, struct asking *asking, struct ask_answers *answers)
+{
+	for (size_t i = 0; i < answers->count; i++) {
+		struct ask_director *director = &answers->directors[i];
+
+		client_url(config->directors.urls[i], answers->clients[i].url);
+		answers->list.items[answers->list.count++] = &answers->clients[i];
+		director->backends = calloc(config->backends.count + 1, sizeof(*director->backends));
+		asking[i].answer.services = calloc(config->backends.count + 1, sizeof(*asking[i].answer.services));
+		if (!director->backends || !asking[i].answer.services)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+int ask_directors(const struct config *config, uv_loop_t *loop, struct http_client *http, struct ask_answers *ret,
 	struct err *err)
 {
 	const size_t count = config->directors.count;
 	_cleanup_free_ struct asking *asking = calloc(count + 1, sizeof(*asking));
-	struct doctor_answers answers = {
+	struct ask_answers answers = {
 		.clients = calloc(count + 1, sizeof(*answers.clients)),
 		.directors = calloc(count + 1, sizeof(*answers.directors)),
 		.count = count,
 	};
-	bool failed = !asking || !answers.clients || !answers.directors;
+	int rc = asking && answers.clients && answers.directors ? make_room(config, asking, &answers) : -ENOMEM;
 
-	for (size_t i = 0; i < count && !failed; i++) {
-		client_url(config->directors.urls[i], answers.clients[i].url);
-		answers.list.items[answers.list.count++] = &answers.clients[i];
-		answers.directors[i].backends = calloc(config->backends.count + 1, sizeof(struct doctor_backend));
-		failed = !answers.directors[i].backends;
+	if (!rc)
+		remember_load(config->run_dir, &answers.address, &answers.list);
+	for (size_t i = 0; i < count && !rc; i++) {
+		asking[i].config = config;
+		asking[i].http = http;
+		asking[i].client = &answers.clients[i];
+		asking[i].director = &answers.directors[i];
+		ask_next(&asking[i]);
 	}
-	if (failed) {
-		doctor_answers_clear(&answers);
-		return err_set(err, -ENOMEM, NULL, "out of memory");
+	if (!rc)
+		uv_run(loop, UV_RUN_DEFAULT);
+	for (size_t i = 0; asking && i < count; i++)
+		protocol_answer_clear(&asking[i].answer);
+	if (rc) {
+		ask_answers_clear(&answers);
+		return err_set(err, rc, NULL, "out of memory");
 	}
-	remember_load(config->run_dir, &answers.address, &answers.list);
-	for (size_t i = 0; i < count; i++) {
-		asking[i] = (struct asking) {
-			.config = config, .http = http, .client = &answers.clients[i], .director = &answers.directors[i]
-		};
-		ask(&asking[i]);
-	}
-	uv_run(loop, UV_RUN_DEFAULT);
 	take_address(config, &answers);
 	*ret = answers;
 	return 0;
 }
 
-void doctor_answers_clear(struct doctor_answers *answers)
+void ask_answers_clear(struct ask_answers *answers)
 {
 	for (size_t i = 0; i < answers->count; i++) {
 		if (answers->clients)
@@ -225,5 +237,5 @@ void doctor_answers_clear(struct doctor_answers *answers)
 	}
 	free(answers->clients);
 	free(answers->directors);
-	*answers = (struct doctor_answers) { 0 };
+	*answers = (struct ask_answers) { 0 };
 }

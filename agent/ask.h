@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the directors say of this host's services, asked by GET: nothing is registered, no lease is renewed. Floor 5.
 //
-// A director that does not answer is replaced by what the agent remembered of it (remember.h), and the caller can tell:
-// clients[i].fresh is false then.
-#ifndef BRASS_AGENT_DOCTOR_ASK_H
-#define BRASS_AGENT_DOCTOR_ASK_H
+// A director that does not answer all of it is replaced by what the agent remembered of it (remember.h), and the caller
+// can tell: clients[i].fresh is false then.
+#ifndef BRASS_AGENT_ASK_H
+#define BRASS_AGENT_ASK_H
 
 #include "agent/client.h"
 #include "agent/config.h"
@@ -13,7 +13,7 @@
 #include <jansson.h>
 
 // What a director makes of this host as a backend of one service.
-struct doctor_backend {
+struct ask_backend {
 	long status;    // of the service; 200, 404, ...
 	bool there;     // the service has this host as a backend
 	char state[16]; // "up", "down", "lost", ...
@@ -21,24 +21,24 @@ struct doctor_backend {
 	uint32_t effective_weight, max_packet; // max_packet 0: not told
 };
 
-struct doctor_director {
-	char error[256];                 // why it gave no answer; "": it did
-	json_t *agent;                   // GET /agent/<node>; NULL: it does not know this host
-	msec_t date_ms, wall_ms;         // its clock, and ours at that moment; date 0: not told
-	struct doctor_backend *backends; // one for each of the configuration's
+struct ask_director {
+	char error[256];              // why it gave no answer; "": it did
+	json_t *agent;                // GET /agent/<node>; NULL: it does not know this host
+	msec_t date_ms, wall_ms;      // its clock, and ours at that moment; date 0: not told
+	struct ask_backend *backends; // one for each of the configuration's
 };
 
-struct doctor_answers {
+struct ask_answers {
 	struct client *clients;  // one for each director of the configuration, with answers; none of them runs
 	struct client_list list; // of them
-	struct doctor_director *directors;
+	struct ask_director *directors;
 	size_t count;
 	struct inet_addr address; // RIP: configured, or of the connection, or remembered; not set: not known
 };
 
 // Asks all of them, each within a few seconds. 0 or -ENOMEM and the like; a silent director is no error.
-int doctor_ask(const struct config *config, uv_loop_t *loop, struct http_client *http, struct doctor_answers *ret,
+int ask_directors(const struct config *config, uv_loop_t *loop, struct http_client *http, struct ask_answers *ret,
 	struct err *err);
-void doctor_answers_clear(struct doctor_answers *answers);
+void ask_answers_clear(struct ask_answers *answers);
 
 #endif
