@@ -130,8 +130,8 @@ static void on_interval(uv_timer_t *timer)
 
 	if (watch->check)
 		return; // the last one still runs
-	int rc = check_start(
-		&watch->local->env, &watch->item.check->spec, &watch->item.at, on_result, watch, &watch->check);
+	const struct check_target target = { .to = watch->item.at };
+	int rc = check_start(&watch->local->env, &watch->item.check->spec, &target, on_result, watch, &watch->check);
 	if (rc) {
 		char reason[120];
 

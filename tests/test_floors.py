@@ -19,15 +19,15 @@ ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 FLOORS = {
     "shared": [
         ["err", "log", "clock", "inet", "diff", "field", "out", "slices", "util"],
-        ["confile", "confile_*", "options", "http_client", "tunnel"],
+        ["confile", "confile_*", "options", "http_client", "sockpath", "tunnel"],
         ["netsock", "iflink", "ifaddr", "route", "route_*", "fou"],
         ["check", "check_*", "protocol"],
     ],
     "director": [
         [],
-        ["model", "model_*", "ipvs_key"],
-        ["store", "store_*", "lease", "health", "ipvs", "ipvs_*", "announce", "path", "settings", "sync", "sysctl"],
-        ["split", "desired", "known", "proven", "reconcile", "probe", "vip", "state", "state_*"],
+        ["fault", "model", "model_*", "ipvs_key"],
+        ["store", "store_*", "lease", "health", "ipvs", "ipvs_*", "announce", "path", "probe", "replies", "settings", "sync", "sysctl"],
+        ["split", "desired", "known", "proven", "reconcile", "diagnose", "vip", "state", "state_*"],
         ["http_server", "auth", "api", "api_*", "metrics", "events"],
         ["config", "director", "main"],
     ],
