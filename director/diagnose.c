@@ -157,6 +157,7 @@ static void recall_rejection(struct trouble *t)
 
 static void conclude(struct trouble *t)
 {
+	struct diagnose *d = t->d;
 	const struct backend *backend = t->backend;
 	const struct check_spec *pulse = model_pulse(backend);
 	struct fault_seen seen = {
@@ -192,11 +193,9 @@ static void conclude(struct trouble *t)
 	enter(t, STAGE_KNOWN);
 	t->due_ms = t->at_ms + DIAGNOSE_AGAIN_MS;
 	answer(t, t->backend);
-	wake(t->d, t->down ? DIAGNOSE_AGAIN_MS : 0);
 	if (!t->down)
 		forget(t);
-	else if (t->d->waiting)
-		wake(t->d, 0);
+	wake(d, d->waiting ? 0 : DIAGNOSE_AGAIN_MS);
 }
 
 // --- probes ---
@@ -253,11 +252,14 @@ static void start_rip(struct trouble *t)
 // Where probes along the path go now. False: they cannot.
 static bool aim(struct trouble *t, bool full_size, struct check_target *ret)
 {
-	const struct check_spec spec = { .kind = CHECK_TCP, .full_size = full_size };
 	struct inet_endpoint to = model_probe_to(t->backend, true);
 
 	to.port = port_of(t, to.port);
-	return t->path && state_aim(t->d->state, &spec, &to, t->path, ret) == 0 && ret->path.mark;
+	if (!t->path || state_aim(t->d->state, &to, t->path, false, ret) || !ret->path.mark)
+		return false;
+	if (!full_size)
+		ret->full_size = 0;
+	return true;
 }
 
 static void start_vip(struct trouble *t)
@@ -350,7 +352,7 @@ static void on_tick(uv_timer_t *timer)
 	}
 	if (d->known)
 		next_ms = d->known->due_ms - now;
-	while (d->waiting && d->running_count < DIAGNOSE_AT_ONCE)
+	while (d->waiting && (d->waiting->waits || d->running_count < DIAGNOSE_AT_ONCE))
 		begin(d->waiting);
 	for (struct trouble *t = d->running, *next; t; t = next) {
 		next = t->next;
@@ -428,6 +430,10 @@ int diagnose_ask(struct diagnose *d, struct backend *backend, struct diagnose_wa
 	*wait = (struct diagnose_wait) { .trouble = t, .done = done, .ctx = ctx };
 	DL_APPEND(t->waits, wait);
 	look_now(t);
+	if (t->stage == STAGE_WAITING) { // people do not queue
+		DL_DELETE(d->waiting, t);
+		DL_PREPEND(d->waiting, t);
+	}
 	return 0;
 }
 

@@ -2,8 +2,8 @@
 // Finds out why a backend does not serve: probes of the real server itself and along the path of traffic, small and
 // full-size, compared with what its agent says (fault.h). Floor 3.
 //
-// Runs for every backend that its pulse takes out, again every minute while it is down, and when somebody asks. 16 at a
-// time, the others wait. What was found is kept with the backend until it is up again.
+// Runs for every backend that its pulse takes out, again every minute while it is down, 64 at a time; and at once when
+// somebody asks. What was found is kept with the backend until it is up again.
 #ifndef BRASS_DIRECTOR_DIAGNOSE_H
 #define BRASS_DIRECTOR_DIAGNOSE_H
 
@@ -11,7 +11,7 @@
 
 #include <uv.h>
 
-#define DIAGNOSE_AT_ONCE 16
+#define DIAGNOSE_AT_ONCE 64
 #define DIAGNOSE_AGAIN_MS 60000
 #define DIAGNOSE_TIMEOUT_MS 2000 // of each probe; there are two rounds, seldom three
 

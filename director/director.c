@@ -231,12 +231,15 @@ static void agent_gone(void *ctx, struct agent *agent)
 	api_agent_gone(&((struct director *)ctx)->api, agent);
 }
 
+static void verdict_changed(void *ctx, struct backend *backend)
+{
+	diagnose_changed(((struct director *)ctx)->diagnose, backend);
+}
+
 static void health_changed(void *ctx, struct backend *backend)
 {
-	struct director *d = ctx;
-
-	state_health_changed(&d->state, backend);
-	diagnose_changed(d->diagnose, backend);
+	state_health_changed(&((struct director *)ctx)->state, backend);
+	verdict_changed(ctx, backend);
 }
 
 static void backend_gone(void *ctx, struct backend *backend)
@@ -343,15 +346,24 @@ static int load_settings(struct director *d, struct sync_wanted *ret_sync, struc
 	return rc == -EACCES || rc == -EROFS ? -EPERM : rc;
 }
 
-static int aim(void *ctx, const struct check_spec *spec, const struct inet_endpoint *to, struct probe_path *path,
-	struct check_target *ret)
+static int aim(
+	void *ctx, const struct inet_endpoint *to, struct probe_path *path, bool straight, struct check_target *ret)
 {
-	return state_aim(&((struct director *)ctx)->state, spec, to, path, ret);
+	return state_aim(&((struct director *)ctx)->state, to, path, straight, ret);
+}
+
+static bool heard(void *ctx, const struct check_spec *spec, struct probe_path *path, enum check_outcome outcome)
+{
+	return state_heard(&((struct director *)ctx)->state, spec, path, outcome);
 }
 
 static int open_health(struct director *d, struct err *err)
 {
-	const struct health_hooks hooks = { .changed = health_changed, .aim = aim, .ctx = d };
+	const struct health_hooks hooks = {
+		.changed = health_changed,
+		.ctx = d,
+		.probe = { .aim = aim, .heard = heard, .ctx = d },
+	};
 
 	return health_new(&d->loop, &hooks, &d->health, err);
 }
@@ -386,6 +398,7 @@ static int load_state(struct director *d, struct err *err)
 		.first_revision = (uint32_t)(clock_wall_ms() / 1000),
 		.agent_changed = agent_changed,
 		.agent_gone = agent_gone,
+		.verdict_changed = verdict_changed,
 		.backend_gone = backend_gone,
 		.is_standby = is_standby,
 		.lease_due = lease_due,

@@ -36,7 +36,7 @@ int health_new(uv_loop_t *loop, const struct health_hooks *hooks, struct health 
 		return err_set(err, -ENOMEM, NULL, "out of memory");
 	health->env.loop = loop;
 	health->hooks = *hooks;
-	int rc = probes_new(&health->env, hooks->aim, hooks->ctx, &health->probes, err);
+	int rc = probes_new(&health->env, &hooks->probe, &health->probes, err);
 	if (!rc)
 		rc = http_client_new(loop, &health->env.http, err);
 	if (rc) {

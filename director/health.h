@@ -9,11 +9,11 @@
 
 struct health;
 
-// changed is called when a backend's verdict (backend->health.down) has just changed; aim says where a check goes now.
+// changed is called when a backend's verdict (backend->health.down) has just changed.
 struct health_hooks {
 	void (*changed)(void *ctx, struct backend *backend);
-	probe_aim_fn aim;
 	void *ctx;
+	struct probe_hooks probe;
 };
 int health_new(uv_loop_t *loop, const struct health_hooks *hooks, struct health **ret, struct err *err);
 void health_free(struct health *health);

@@ -129,6 +129,9 @@ struct probe_path {
 	} way;
 	struct ipvs_key key; // the mark
 	bool refused;        // the kernel does not take it
+	bool unheard;        // nothing came back, and perhaps it is this host that drops it
+	bool counts;         // its silence is the real server's: it was so once
+	int ifindex;         // where answers come in; 0: not known yet
 	char *problem;       // why checks cannot go this way at present, for people; NULL: they can
 };
 

@@ -12,8 +12,7 @@
 
 struct probes {
 	const struct check_env *env;
-	probe_aim_fn aim;
-	void *ctx;
+	struct probe_hooks hooks;
 	struct probe *all;
 };
 
@@ -22,6 +21,7 @@ struct probe {
 	struct probes *probes;
 	unsigned int users;
 	struct check *check; // running; NULL: none is
+	bool straight;       // it does not go along the path
 	uint32_t runs;       // begun
 	struct probe_wait *waiting;
 	// the last result, kept while there are several users
@@ -38,15 +38,14 @@ struct probe {
 	struct probe_path *path;
 };
 
-int probes_new(const struct check_env *env, probe_aim_fn aim, void *ctx, struct probes **ret, struct err *err)
+int probes_new(const struct check_env *env, const struct probe_hooks *hooks, struct probes **ret, struct err *err)
 {
 	struct probes *probes = calloc(1, sizeof(*probes));
 
 	if (!probes)
 		return err_set(err, -ENOMEM, NULL, "out of memory");
 	probes->env = env;
-	probes->aim = aim;
-	probes->ctx = ctx;
+	probes->hooks = *hooks;
 	*ret = probes;
 	return 0;
 }
@@ -63,7 +62,8 @@ static void make_key(const struct check_spec *spec, const struct inet_endpoint *
 	memcpy(&ret->spec, spec, sizeof(*spec));
 	ret->spec.set = 0;
 	ret->spec.interval_ms = 0;
-	ret->spec.via = 0; // the path says it
+	// the path says it, but how much is made of its silence
+	ret->spec.via = path && spec->via == CHECK_VIA_VIP ? CHECK_VIA_VIP : CHECK_VIA_AUTO;
 	ret->to = *to;
 	ret->path = path;
 }
@@ -138,12 +138,33 @@ bool probe_was_rejected(const struct probe *probe, msec_t max_age_ms, enum check
 	return true;
 }
 
+static void on_result(void *ctx, enum check_outcome outcome, const char *reason);
+
+// Starts a run. 0 or -errno.
+static int begin(struct probe *probe, bool straight)
+{
+	const struct probes *probes = probe->probes;
+	struct check_target target;
+	int rc = probes->hooks.aim(probes->hooks.ctx, &probe->key.to, probe->path, straight, &target);
+
+	if (rc)
+		return rc;
+	if (!probe->key.spec.full_size)
+		target.full_size = 0;
+	probe->straight = !target.path.mark;
+	return check_start(probes->env, &probe->key.spec, &target, on_result, probe, &probe->check);
+}
+
 static void on_result(void *ctx, enum check_outcome outcome, const char *reason)
 {
 	struct probe *probe = ctx;
+	const struct probe_hooks *hooks = &probe->probes->hooks;
 	const uint32_t run = probe->runs;
 
 	probe->check = NULL;
+	if (!probe->straight && !hooks->heard(hooks->ctx, &probe->key.spec, probe->path, outcome) &&
+		begin(probe, true) == 0)
+		return;
 	free(STEAL(probe->reason));
 	probe->ended_ms = 0;
 	note_rejection(probe, outcome);
@@ -164,9 +185,6 @@ static void on_result(void *ctx, enum check_outcome outcome, const char *reason)
 
 int probe_run(struct probe *probe, msec_t max_age_ms, struct probe_wait *wait, check_done_fn done, void *ctx)
 {
-	const struct probes *probes = probe->probes;
-	struct check_target target;
-
 	if (wait->done)
 		return 0; // it waits already
 	*wait = (struct probe_wait) { .done = done, .ctx = ctx };
@@ -175,9 +193,8 @@ int probe_run(struct probe *probe, msec_t max_age_ms, struct probe_wait *wait, c
 		return 0;
 	}
 	if (!probe->check) {
-		int rc = probes->aim(probes->ctx, &probe->key.spec, &probe->key.to, probe->path, &target);
-		if (!rc)
-			rc = check_start(probes->env, &probe->key.spec, &target, on_result, probe, &probe->check);
+		int rc = begin(probe, false);
+
 		if (rc) {
 			wait->done = NULL;
 			return rc;

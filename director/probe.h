@@ -15,9 +15,17 @@
 struct probes;
 struct probe;
 
-// Says where a run goes now: to, or the VIP to, along the path. -EAGAIN: the path is not ready yet.
-typedef int (*probe_aim_fn)(void *ctx, const struct check_spec *spec, const struct inet_endpoint *to,
-	struct probe_path *path, struct check_target *ret);
+// What the owner knows of paths.
+struct probe_hooks {
+	// says where a run goes now: to, or the VIP to, along the path; straight: to the real server's own address all
+	// the same. -EAGAIN: the path is not ready yet
+	int (*aim)(void *ctx, const struct inet_endpoint *to, struct probe_path *path, bool straight,
+		struct check_target *ret);
+	// what became of a run along a path. False: that says nothing of the real server, which is to be asked
+	// straight.
+	bool (*heard)(void *ctx, const struct check_spec *spec, struct probe_path *path, enum check_outcome outcome);
+	void *ctx;
+};
 
 // A user that waits for a result; the user's own, zeroed when it begins.
 struct probe_wait {
@@ -28,7 +36,7 @@ struct probe_wait {
 };
 
 // env must outlive it.
-int probes_new(const struct check_env *env, probe_aim_fn aim, void *ctx, struct probes **ret, struct err *err);
+int probes_new(const struct check_env *env, const struct probe_hooks *hooks, struct probes **ret, struct err *err);
 void probes_free(struct probes *probes); // no probe is joined any more
 
 // One more user of this probe, one less. path may be NULL, and must stay until the last user has gone. 0 or -ENOMEM.

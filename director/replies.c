@@ -33,6 +33,7 @@ struct device {
 	int32_t conf[SETTINGS]; // its own, as last read
 	bool set[SETTINGS];     // by us
 	int32_t was[SETTINGS];  // before
+	bool heard4, heard6;    // an answer from a VIP came in
 };
 
 struct replies {
@@ -239,7 +240,7 @@ static int allow(struct replies *replies, struct device *device, const struct in
 }
 
 int replies_prepare(struct replies *replies, const struct inet_addr *vip, const struct inet_addr *rip,
-	struct inet_addr *ret_source, struct err *err)
+	struct inet_addr *ret_source, int *ret_ifindex, struct err *err)
 {
 	struct device *device;
 	struct route_way way;
@@ -256,9 +257,30 @@ int replies_prepare(struct replies *replies, const struct inet_addr *vip, const 
 				vip->family == AF_INET6 ? "IPv6" : "IPv4");
 	}
 	rc = vip->family == AF_INET ? allow(replies, device, vip, err) : 0;
-	if (!rc)
-		*ret_source = way.source;
-	return rc;
+	if (rc)
+		return rc;
+	*ret_source = way.source;
+	*ret_ifindex = way.ifindex;
+	return 0;
+}
+
+bool replies_was_heard(const struct replies *replies, int ifindex, int family)
+{
+	const struct device *device;
+
+	HASH_FIND_INT(replies->devices, &ifindex, device);
+	return device && (family == AF_INET6 ? device->heard6 : device->heard4);
+}
+
+void replies_heard(struct replies *replies, int ifindex, int family)
+{
+	struct device *device;
+
+	HASH_FIND_INT(replies->devices, &ifindex, device);
+	if (device && family == AF_INET6)
+		device->heard6 = true;
+	else if (device)
+		device->heard4 = true;
 }
 
 void replies_verify(struct replies *replies)

@@ -30,7 +30,13 @@ void replies_free(struct replies *replies);
 // Makes sure that answers of this real server from the VIP will be taken, and says which address a check has to come
 // from. 0 or -errno with a sentence that says what to do.
 int replies_prepare(struct replies *replies, const struct inet_addr *vip, const struct inet_addr *rip,
-	struct inet_addr *ret_source, struct err *err);
+	struct inet_addr *ret_source, int *ret_ifindex, struct err *err);
+
+// Has any answer from a VIP of this family come in by the device since the start? If not, perhaps this host drops them:
+// a firewall that lets in what belongs to its own connections drops them, since IPVS takes the check's packets away
+// from connection tracking (net/netfilter/ipvs/ip_vs_xmit.c, ip_vs_send_or_cont).
+bool replies_was_heard(const struct replies *replies, int ifindex, int family);
+void replies_heard(struct replies *replies, int ifindex, int family);
 
 // Looks again at what was set: somebody may have changed it. A log line for each.
 void replies_verify(struct replies *replies);

@@ -51,6 +51,8 @@ struct state {
 	void (*agent_changed)(void *ctx, struct agent *agent);
 	// an agent is about to go
 	void (*agent_gone)(void *ctx, struct agent *agent);
+	// a backend's verdict came or went without a check: it was restored, or its pulse has ended
+	void (*verdict_changed)(void *ctx, struct backend *backend);
 	// a backend with trouble is about to go
 	void (*backend_gone)(void *ctx, struct backend *backend);
 	// does IPVS leave packets alone at present, since this host is the others' backup?
@@ -175,9 +177,11 @@ void state_expire(struct state *state);
 
 // --- checks along the path of traffic: state_path.c ---
 
-// Where a check goes now. -EAGAIN: its mark is not in the kernel yet.
-int state_aim(struct state *state, const struct check_spec *spec, const struct inet_endpoint *to,
-	struct probe_path *path, struct check_target *ret);
+// Where a check goes now, and what became of it: see struct probe_hooks. ret->full_size is always filled in.
+int state_aim(struct state *state, const struct inet_endpoint *to, struct probe_path *path, bool straight,
+	struct check_target *ret);
+bool state_heard(
+	struct state *state, const struct check_spec *spec, struct probe_path *path, enum check_outcome outcome);
 // The path of traffic to a backend, for one more check of it, whatever its pulse does; it is in the kernel after the
 // next settle. NULL: there is none.
 struct probe_path *state_path_get(struct state *state, const struct probe_way *way);

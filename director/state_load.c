@@ -87,6 +87,10 @@ static int restore_verdict(struct state *state, struct backend *backend, const c
 	backend->health->down = true;
 	snprintf(backend->health->reason, sizeof(backend->health->reason), "%s", text);
 	state_touch_backend(state, backend);
+	if (backend->path)
+		backend->path->counts = true;
+	if (state->verdict_changed)
+		state->verdict_changed(state->ctx, backend);
 	return 0;
 }
 

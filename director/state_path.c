@@ -211,6 +211,8 @@ void state_watch(struct state *state, struct backend *backend)
 	if (health_watch(state->health, backend))
 		log_error("%s/%s: out of memory: it is not checked", backend->service->name, backend->name);
 	state_path_put(state, old); // its check has ended
+	if (backend->trouble && !model_is_down(backend) && state->verdict_changed)
+		state->verdict_changed(state->ctx, backend);
 }
 
 void state_unwatch(struct state *state, struct backend *backend)
@@ -244,18 +246,19 @@ static uint32_t largest_packet(const struct state *state, const struct probe_way
 }
 
 // Makes ready what a check along the path needs of this host.
-static int prepare(struct state *state, const struct inet_addr *vip, const struct inet_addr *rip,
+static int prepare(struct state *state, const struct inet_addr *vip, struct probe_path *path,
 	struct inet_addr *ret_source, struct err *err)
 {
 	if (state->is_standby && state->is_standby(state->ctx))
 		return err_set(err, -EBUSY, NULL,
 			"this host runs a backup sync daemon and net/ipv4/vs/backup_only is 1: it does not balance");
-	return replies_prepare(state->replies, vip, rip, ret_source, err);
+	return replies_prepare(state->replies, vip, &path->way.to.addr, ret_source, &path->ifindex, err);
 }
 
-int state_aim(struct state *state, const struct check_spec *spec, const struct inet_endpoint *to,
-	struct probe_path *path, struct check_target *ret)
+int state_aim(struct state *state, const struct inet_endpoint *to, struct probe_path *path, bool straight,
+	struct check_target *ret)
 {
+	struct inet_addr source;
 	struct route_way way;
 	struct err err = { 0 };
 
@@ -266,24 +269,43 @@ int state_aim(struct state *state, const struct check_spec *spec, const struct i
 	const bool owned = reconcile_owns(state->reconcile, &path->key);
 	if (!owned && !path->refused)
 		return -EAGAIN;
+	ret->to = real;
 	// without a way to it the check shall say so, and nothing else
-	if (path_way(state->path, &real.addr, clock_now_ms(), &way, NULL)) {
-		ret->to = real;
+	if (straight || !owned || path_way(state->path, &real.addr, clock_now_ms(), &way, NULL))
+		return 0;
+	path->refused = false;
+	if (prepare(state, &to->addr, path, &source, &err)) {
+		set_problem(state, path, err.text);
 		return 0;
 	}
-	if (owned) {
-		path->refused = false;
-		prepare(state, &to->addr, &real.addr, &ret->path.source, &err);
-		set_problem(state, path, *err.text ? err.text : NULL);
-	}
-	if (path->problem) {
-		*ret = (struct check_target) { .to = real };
-		return 0;
-	}
-	ret->real = real;
-	ret->path.mark = path->key.fwmark;
-	ret->path.explain = true;
-	if (spec->full_size)
-		ret->full_size = largest_packet(state, &path->way);
+	if (!path->unheard)
+		set_problem(state, path, NULL);
+	*ret = (struct check_target) {
+		.to = *to,
+		.real = real,
+		.path = { .mark = path->key.fwmark, .source = source, .explain = true },
+		.full_size = largest_packet(state, &path->way),
+	};
 	return 0;
+}
+
+static const char nobody_heard[] =
+	"nobody has answered from a VIP since the start: perhaps a firewall of this host drops packets from its own "
+	"VIPs, "
+	"which are no replies for connection tracking; via: vip takes silence for the real server's";
+
+// Silence counts when the answer of anybody was heard before, then it is not this host that drops them; and from a real
+// server that it has taken out before (state_load.c), or a restart would put it back in.
+bool state_heard(
+	struct state *state, const struct check_spec *spec, struct probe_path *path, enum check_outcome outcome)
+{
+	const int family = path->way.family;
+
+	path->counts |= spec->via == CHECK_VIA_VIP || replies_was_heard(state->replies, path->ifindex, family);
+	path->unheard = outcome == CHECK_TIMEOUT && !path->counts;
+	if (outcome == CHECK_PASS || outcome == CHECK_REFUSED || outcome == CHECK_WRONG)
+		replies_heard(state->replies, path->ifindex, family);
+	if (path->unheard)
+		set_problem(state, path, nobody_heard);
+	return !path->unheard;
 }

@@ -2,6 +2,7 @@
 """Checks along the path of traffic: what they see that checks of the real server's own address do not, what the
 director sets for them, and its marks."""
 
+import json
 import os
 import signal
 import time
@@ -10,6 +11,7 @@ import pytest
 from daemons import Agent, Director
 from net import wait_for
 from test_director import NO_PULSE
+from test_tunnels import KINDS, start
 from topology import BUILD, dr_topology, endpoint, ipvs, load, routed_topology, rules, serve
 
 BRASS = os.path.join(BUILD, "director", "cli", "brass")
@@ -87,6 +89,27 @@ def test_a_missing_vip_is_seen(t, six, device):
         server.ip(f"addr add {vip}/{bits} dev lo" + (" nodad" if six else ""))
         wait_status(d, server.name, "up")
     assert load(t.cl, vip, 80, n=6)["servers"] == {"r1": 3, "r2": 3}
+
+
+PATHS = [("ipip", 4, 4), ("ipip", 6, 6), ("ipip", 6, 4), ("ipip", 4, 6), ("gue", 4, 4), ("gue-remote", 6, 6), ("gre-checksum", 4, 4), ("gre", 6, 6)]
+
+
+@pytest.mark.parametrize("kind,inner,outer", PATHS, ids=["-".join(map(str, p)) for p in PATHS])
+def test_every_tunnel(kind, inner, outer):
+    """Agents set the hosts up, of which one loses its VIP without its agent."""
+    with routed_topology() as t:
+        for server in t.servers:
+            serve(server)
+        vip, d, agents = start(t, KINDS[kind][0], outer, inner, ttl="60s")
+        assert d.api("PATCH", "/service/web", {"pulse": {**HTTP, "full_size": True}})[0] == 200
+        for server in t.servers:
+            wait_for(lambda: backend(d, server.name)["metrics"]["uptime"] >= 1, 10, "checked and up")
+            assert backend(d, server.name)["via"] == "vip" and "via_problem" not in backend(d, server.name)
+        agents[0].kill9()
+        device = next(link["ifname"] for link in json.loads(t.r1.run("ip", "-j", "addr").stdout) if any(a["local"] == vip for a in link["addr_info"]))
+        t.r1.run("ip", "addr", "del", f"{vip}/{32 if inner == 4 else 128}", "dev", device)
+        assert f"via VIP {vip}" in wait_status(d, "r1", "down")["reason"]
+        assert [backend(d, name)["status"] for name in ("r2", "r3")] == ["up", "up"]
 
 
 # ---------------------------------------------------------------- faults
@@ -235,8 +258,17 @@ def test_what_an_agent_has_read_back_counts(t, d):
     assert f"web/r1: diagnosis: {found['text']}" in d.log()
     shown = t.di.run(BRASS, "why", "web", "r1").stdout
     assert shown.startswith("web/r1: down: connect to") and found["text"] in shown and "along the path of traffic" in shown, shown
+    # a restart does not forget that it is down, and looks again
+    d.restart()
+    assert wait_for(lambda: backend(d, "r1").get("diagnosis"), what="looked at after a restart")["fault"] == "firewall"
+    with t.di.capture("eth0", f"tcp dst port 80 and dst host {t.vip}") as seen:
+        seen.wait(count=8, timeout=10)
+    assert backend(d, "r1")["status"] == "down" and "down -> up" not in d.log()
+    assert d.api("PATCH", "/service/web", {"pulse": {"type": "none"}})[0] == 200
+    assert "diagnosis" not in backend(d, "r1"), "nobody says any more that it is down"
+    assert d.api("PATCH", "/service/web", {"pulse": FAST})[0] == 200
     t.r1.run("iptables-legacy", "-F")
-    wait_status(d, "r1", "up")
+    wait_for(lambda: backend(d, "r1")["status"] == "up" and backend(d, "r1")["via"] == "vip", what="up, along the path")
     assert "diagnosis" not in backend(d, "r1")
     assert "it answers, on its own address and along the path, small packets and those of 1500 bytes" in t.di.run(BRASS, "why", "web", "r1").stdout
     assert t.di.run(BRASS, "why", "web", "r9", check=False).returncode == 1
@@ -411,6 +443,29 @@ def test_settings_are_kept_and_put_back(t):
     assert "eth0: accept_local was 0, put back to 1" in d.log()
     assert d.stop() == 0
     assert read() == ["0", "0"] and rules(t.di) == ""
+
+
+def test_a_firewall_of_the_directors_own(t):
+    """Until somebody has been heard along the path, silence may be this host's fault, and does not count."""
+    drop = ("INPUT", "-p", "tcp", "--sport", "80", "-s", t.vip, "-j", "DROP")
+    t.di.run("iptables-legacy", "-A", *drop)
+    d = Director(t.di)
+    d.make("web", host=t.vip, port=80)
+    pulse = {**FAST, "timeout": "300ms"}
+    for server, via in ((t.r1, "auto"), (t.r2, "vip")):
+        serve(server)
+        by_hand(server, t.vip)
+        d.make(f"web/{server.name}", host=server.v4, method="dr", pulse={**pulse, "via": via})
+    wait_status(d, "r2", "down")
+    wait_for(lambda: "perhaps a firewall of this host" in backend(d, "r1").get("via_problem", ""), what="it says so")
+    assert backend(d, "r1")["via"] == "rip" and backend(d, "r1")["status"] == "up"
+    assert "perhaps a firewall" in t.di.run(BRASS, "why", "web", "r1").stdout
+    t.di.run("iptables-legacy", "-D", *drop)
+    wait_status(d, "r2", "up")
+    wait_for(lambda: backend(d, "r1")["via"] == "vip", what="along the path")
+    # from now on silence counts
+    t.di.run("iptables-legacy", "-A", *drop)
+    wait_status(d, "r1", "down")
 
 
 def test_a_standby_checks_the_real_servers_themselves(t):
