@@ -17,6 +17,7 @@ struct api {
 	struct settings *settings;
 	struct sync *sync;
 	struct diagnose *diagnose;
+	bool closing;
 	bool sync_declared; // in the configuration file: not to be changed here
 	uv_loop_t *loop;
 	msec_t started_ms; // monotonic

@@ -12,10 +12,13 @@ struct why {
 
 static void on_found(void *ctx, struct backend *backend)
 {
+	static const struct err stopping = { .text = "the director is stopping" };
 	struct why *why = ctx;
 
 	if (backend)
 		api_answer_backend(why->api, why->exchange, backend, true);
+	else if (why->api->closing)
+		http_answer_error(why->exchange, 503, &stopping);
 	else
 		api_not_found(why->api, why->exchange, "backend", why->exchange->segments[2]);
 	free(why);

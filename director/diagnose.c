@@ -13,9 +13,8 @@
 #include <string.h>
 #include <utlist.h>
 
-#define OTHER_PORT 1       // hardly anything listens there (tcpmux)
-#define REJECTION_MS 10000 // that a pulse has seen counts this long
-#define READY_MS 5         // between two looks whether the path is ready
+#define OTHER_PORT 1 // hardly anything listens there (tcpmux)
+#define READY_MS 5   // between two looks whether the path is ready
 
 struct diagnose {
 	struct state *state;
@@ -46,7 +45,7 @@ struct trouble {
 	struct look looks[FAULT_PROBES];
 	uint32_t full_size;
 	struct diagnose_wait *waits;
-	msec_t due_ms;
+	msec_t began_ms, due_ms;
 	// what was found last
 	msec_t at_ms; // 0: nothing yet
 	enum fault fault;
@@ -145,14 +144,21 @@ static enum fault_agent agent_word(const struct backend *backend)
 	return backend->agent_state == PROTOCOL_UP ? FAULT_AGENT_UP : FAULT_AGENT_BAD;
 }
 
-// A host that has told the pulse already why it takes nothing may not say so again for a while.
+// Hosts send an ICMP message a second or so, and say nothing to the rest: what another probe, or the pulse, was told
+// meanwhile goes for the one that heard nothing.
 static void recall_rejection(struct trouble *t)
 {
 	const struct probe *probe = t->backend->path ? health_probe(t->backend) : NULL;
+	struct look *vip = &t->looks[FAULT_VIP];
+	const int other = t->looks[FAULT_VIP_OTHER].outcome;
 	enum check_outcome said;
 
-	if (t->looks[FAULT_VIP].outcome == CHECK_TIMEOUT && probe && probe_was_rejected(probe, REJECTION_MS, &said))
-		t->looks[FAULT_VIP].outcome = (int)said;
+	if (vip->outcome != CHECK_TIMEOUT)
+		return;
+	if (other == CHECK_NO_PORT || other == CHECK_NO_PROTOCOL)
+		vip->outcome = other;
+	else if (probe && probe_was_rejected(probe, clock_now_ms() - t->began_ms, &said))
+		vip->outcome = (int)said;
 }
 
 static void conclude(struct trouble *t)
@@ -325,6 +331,7 @@ static void begin(struct trouble *t)
 	enter(t, STAGE_PATH);
 	for (int p = 0; p < FAULT_PROBES; p++)
 		t->looks[p] = (struct look) { .trouble = t, .outcome = FAULT_NOT_RUN };
+	t->began_ms = clock_now_ms();
 	t->again = false;
 	t->full_size = 0;
 	if (wants_path && model_traffic_way(t->backend, port_of(t, 0), &way))
@@ -442,6 +449,15 @@ void diagnose_leave(struct diagnose_wait *wait)
 	if (wait->trouble)
 		DL_DELETE(wait->trouble->waits, wait);
 	wait->trouble = NULL;
+}
+
+void diagnose_close(struct diagnose *d)
+{
+	struct trouble *const lists[] = { d->waiting, d->running, d->known };
+
+	for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
+		for (struct trouble *t = lists[i]; t; t = t->next)
+			answer(t, NULL);
 }
 
 bool diagnose_is_known(const struct backend *backend)

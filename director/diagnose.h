@@ -38,6 +38,8 @@ void diagnose_forget(struct backend *backend);
 int diagnose_ask(struct diagnose *d, struct backend *backend, struct diagnose_wait *wait,
 	void (*done)(void *ctx, struct backend *backend), void *ctx);
 void diagnose_leave(struct diagnose_wait *wait); // without its callback
+// Tells all who wait that nothing will be found.
+void diagnose_close(struct diagnose *d);
 
 // Was anything found? Then an object into out.
 bool diagnose_is_known(const struct backend *backend);

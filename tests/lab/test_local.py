@@ -104,7 +104,7 @@ def test_a_check_from_here():
 
 def test_a_mistake_in_a_check_is_named():
     with dr_topology() as t:
-        for check, words in (("maybe", ["backends.web.check", "maybe", "listen, none"]), ({"type": "icmp"}, ["backends.web.check.type", "icmp", "http"])):
+        for check, words in (("maybe", ["backends.web.check", "maybe", "listen, none"]), ({"type": "icmp"}, ["backends.web.check.type", "icmp", "http"]), ({"via": "vip"}, ["backends.web.check.via", "director"])):
             agent = Agent(t.r1, ["http://10.1.0.10:4672"], {"web": {"check": check}}, start=False)
             done = agent.command("--check", check=False)
             assert done.returncode == 2 and all(w in done.stderr for w in words), done.stderr

@@ -77,6 +77,9 @@ def test_a_missing_vip_is_seen(t, six, device):
         assert backend(d, server.name)["via"] == "vip"
     assert t.di.sysctl("net.ipv4.conf.eth0.accept_local") == ("0" if six else "1")
     assert t.di.sysctl("net.ipv4.conf.eth0.rp_filter") == ("2" if device == "brass0" and not six else "0")
+    # a reset ends each: with a FIN the entry would lead whoever uses the port again to the same real server
+    entries = [line.split() for line in t.di.run("ipvsadm", "-Lcn").stdout.splitlines() if line.startswith("TCP")]
+    assert entries and {state for _, _, state, *_ in entries} <= {"CLOSE", "SYN_RECV", "ESTABLISHED"}, entries
     for server in (t.r1, t.r2):
         # what the wire says: the check is addressed to the VIP, and comes from the director's own address
         with server.capture("eth0", f"tcp dst port 80 and dst host {vip}") as seen:
@@ -297,6 +300,15 @@ def test_a_look_without_a_pulse_leaves_no_mark(t, d):
     assert d.api("DELETE", "/service/web/r1")[0] == 200
     assert second.recv(4096).startswith(b"HTTP/1.1 404")
     wait_for(lambda: marks(t.di) == {}, what="its mark is gone")
+    # and a director that stops
+    d.make("web/r1", host=t.r1.v4, method="dr", pulse=NO_PULSE)
+    third = t.di.connect("127.0.0.1", 4672, 10)
+    third.sendall(b"GET /service/web/r1?why=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    wait_for(lambda: marks(t.di), what="looking")
+    assert d.stop() == 0
+    assert third.recv(4096)[:12] in (b"", b"HTTP/1.1 503")
+    d.start()
+    assert marks(t.di) == {}, "what was left is removed"
 
 
 # ---------------------------------------------------------------- marks
@@ -374,13 +386,14 @@ def test_too_few_marks(t):
 
 
 def test_which_way_is_told_by_the_pulse(t, d):
+    LONG = {"type": "tcp", "interval": "1m", "timeout": "1m"}  # no verdict while this runs
     d.make("web", host=t.vip, port=80)
     for name, host, options, way in (
-        ("auto", "10.1.0.201", {"pulse": {**FAST, "interval": "1m"}}, "vip"),
-        ("rip", "10.1.0.202", {"pulse": {**FAST, "via": "rip"}}, "rip"),
-        ("nat", "10.1.0.203", {"pulse": FAST, "method": "nat", "port": 8080}, "rip"),
-        ("port", "10.1.0.204", {"pulse": {**FAST, "args": {"port": 8080}}}, "rip"),
-        ("both", "10.1.0.205", {"pulse": {**FAST, "args": {"port": 8080}, "via": "vip"}}, "vip"),
+        ("auto", "10.1.0.201", {"pulse": LONG}, "vip"),
+        ("rip", "10.1.0.202", {"pulse": {**LONG, "via": "rip"}}, "rip"),
+        ("nat", "10.1.0.203", {"pulse": LONG, "method": "nat", "port": 8080}, "rip"),
+        ("port", "10.1.0.204", {"pulse": {**LONG, "args": {"port": 8080}}}, "rip"),
+        ("both", "10.1.0.205", {"pulse": {**LONG, "args": {"port": 8080}, "via": "vip"}}, "vip"),
         ("none", "10.1.0.206", {"pulse": NO_PULSE}, None),
     ):
         made = d.make(f"web/{name}", **{"host": host, "method": "dr", **options})
