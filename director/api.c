@@ -168,11 +168,15 @@ static json_t *ipvs_status(const struct api *api)
 	return json ? json : json_object();
 }
 
+#define PROBLEMS_MAX 8u // different ones
+
 // "probes": the ways of checks, as a value.
 static json_t *probes_status(const struct api *api)
 {
 	const struct state *state = api->state;
 	_cleanup_out_ struct out out = { 0 };
+	const char *told[PROBLEMS_MAX];
+	size_t count = 0;
 
 	out_open(&out, '{');
 	out_key(&out, "marks");
@@ -183,12 +187,15 @@ static json_t *probes_status(const struct api *api)
 	replies_write(state->replies, &out);
 	out_key(&out, "problems");
 	out_open(&out, '[');
-	for (const struct probe_path *p = state->model.paths; p; p = p->hh.next) {
-		const struct probe_path *before = p->hh.prev;
+	for (const struct probe_path *p = state->model.paths; p && count < PROBLEMS_MAX; p = p->hh.next) {
+		size_t i = 0;
 
-		// mostly one for all
-		if (p->problem && !(before && before->problem && strcmp(before->problem, p->problem) == 0))
-			out_string(&out, p->problem);
+		while (p->problem && i < count && strcmp(told[i], p->problem) != 0)
+			i++;
+		if (!p->problem || i < count)
+			continue;
+		told[count++] = p->problem;
+		out_string(&out, p->problem);
 	}
 	out_close(&out, '[');
 	out_close(&out, '{');

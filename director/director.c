@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 
 #define DRAIN_TICK_MS 1000
+#define STANDBY_AGE_MS 1000
 
 struct director {
 	struct config *config;
@@ -45,6 +46,8 @@ struct director {
 	uv_prepare_t turn;
 	msec_t lease_due_ms; // when the lease timer fires, -1: it is not set
 	int repairs;         // made by the verification under way
+	bool standby;        // when last looked
+	msec_t standby_ms;   // 0: never looked
 };
 
 static void on_stop_signal(uv_signal_t *handle, int signal)
@@ -248,13 +251,19 @@ static void backend_gone(void *ctx, struct backend *backend)
 	diagnose_forget(backend);
 }
 
+// Asked by every check, and seldom another.
 static bool is_standby(void *ctx)
 {
-	const struct director *d = ctx;
+	struct director *d = ctx;
 	struct ipvs_daemons daemons;
+	const msec_t now = clock_now_ms();
 
-	return sysctl_backup_only() && ipvs_control_daemons(d->control, &daemons, NULL) == 0 &&
-		daemons.running[IPVS_BACKUP];
+	if (!d->standby_ms || now - d->standby_ms >= STANDBY_AGE_MS) {
+		d->standby = sysctl_backup_only() && ipvs_control_daemons(d->control, &daemons, NULL) == 0 &&
+			daemons.running[IPVS_BACKUP];
+		d->standby_ms = now;
+	}
+	return d->standby;
 }
 
 static bool is_vip(void *ctx, const struct inet_addr *addr)
@@ -357,12 +366,17 @@ static bool heard(void *ctx, const struct check_spec *spec, struct probe_path *p
 	return state_heard(&((struct director *)ctx)->state, spec, path, outcome);
 }
 
+static void asked(void *ctx, struct probe_path *path, enum check_outcome outcome)
+{
+	state_asked(&((struct director *)ctx)->state, path, outcome);
+}
+
 static int open_health(struct director *d, struct err *err)
 {
 	const struct health_hooks hooks = {
 		.changed = health_changed,
 		.ctx = d,
-		.probe = { .aim = aim, .heard = heard, .ctx = d },
+		.probe = { .aim = aim, .heard = heard, .asked = asked, .ctx = d },
 	};
 
 	return health_new(&d->loop, &hooks, &d->health, err);

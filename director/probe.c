@@ -22,6 +22,7 @@ struct probe {
 	unsigned int users;
 	struct check *check; // running; NULL: none is
 	bool straight;       // it does not go along the path
+	bool again;          // it is asked straight, since it was silent along the path
 	uint32_t runs;       // begun
 	struct probe_wait *waiting;
 	// the last result, kept while there are several users
@@ -162,9 +163,14 @@ static void on_result(void *ctx, enum check_outcome outcome, const char *reason)
 	const uint32_t run = probe->runs;
 
 	probe->check = NULL;
-	if (!probe->straight && !hooks->heard(hooks->ctx, &probe->key.spec, probe->path, outcome) &&
-		begin(probe, true) == 0)
+	if (probe->again) {
+		probe->again = false;
+		hooks->asked(hooks->ctx, probe->path, outcome);
+	} else if (!probe->straight && !hooks->heard(hooks->ctx, &probe->key.spec, probe->path, outcome) &&
+		begin(probe, true) == 0) {
+		probe->again = true;
 		return;
+	}
 	free(STEAL(probe->reason));
 	probe->ended_ms = 0;
 	note_rejection(probe, outcome);

@@ -24,6 +24,8 @@ struct probe_hooks {
 	// what became of a run along a path. False: that says nothing of the real server, which is to be asked
 	// straight.
 	bool (*heard)(void *ctx, const struct check_spec *spec, struct probe_path *path, enum check_outcome outcome);
+	// what became of asking it straight after that
+	void (*asked)(void *ctx, struct probe_path *path, enum check_outcome outcome);
 	void *ctx;
 };
 

@@ -182,6 +182,7 @@ int state_aim(struct state *state, const struct inet_endpoint *to, struct probe_
 	struct check_target *ret);
 bool state_heard(
 	struct state *state, const struct check_spec *spec, struct probe_path *path, enum check_outcome outcome);
+void state_asked(struct state *state, struct probe_path *path, enum check_outcome outcome);
 // The path of traffic to a backend, for one more check of it, whatever its pulse does; it is in the kernel after the
 // next settle. NULL: there is none.
 struct probe_path *state_path_get(struct state *state, const struct probe_way *way);

@@ -302,10 +302,18 @@ bool state_heard(
 	const int family = path->way.family;
 
 	path->counts |= spec->via == CHECK_VIA_VIP || replies_was_heard(state->replies, path->ifindex, family);
-	path->unheard = outcome == CHECK_TIMEOUT && !path->counts;
 	if (outcome == CHECK_PASS || outcome == CHECK_REFUSED || outcome == CHECK_WRONG)
 		replies_heard(state->replies, path->ifindex, family);
+	if (outcome == CHECK_TIMEOUT && !path->counts)
+		return false;
+	path->unheard = false;
+	return true;
+}
+
+// A real server that does not answer at all says nothing about this host.
+void state_asked(struct state *state, struct probe_path *path, enum check_outcome outcome)
+{
+	path->unheard = outcome == CHECK_PASS;
 	if (path->unheard)
 		set_problem(state, path, nobody_heard);
-	return !path->unheard;
 }
