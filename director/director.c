@@ -355,28 +355,12 @@ static int load_settings(struct director *d, struct sync_wanted *ret_sync, struc
 	return rc == -EACCES || rc == -EROFS ? -EPERM : rc;
 }
 
-static int aim(
-	void *ctx, const struct inet_endpoint *to, struct probe_path *path, bool straight, struct check_target *ret)
-{
-	return state_aim(&((struct director *)ctx)->state, to, path, straight, ret);
-}
-
-static bool heard(void *ctx, const struct check_spec *spec, struct probe_path *path, enum check_outcome outcome)
-{
-	return state_heard(&((struct director *)ctx)->state, spec, path, outcome);
-}
-
-static void asked(void *ctx, struct probe_path *path, enum check_outcome outcome)
-{
-	state_asked(&((struct director *)ctx)->state, path, outcome);
-}
-
 static int open_health(struct director *d, struct err *err)
 {
 	const struct health_hooks hooks = {
 		.changed = health_changed,
 		.ctx = d,
-		.probe = { .aim = aim, .heard = heard, .asked = asked, .ctx = d },
+		.probe = { .aim = state_aim, .heard = state_heard, .asked = state_asked, .ctx = &d->state },
 	};
 
 	return health_new(&d->loop, &hooks, &d->health, err);

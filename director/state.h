@@ -177,12 +177,12 @@ void state_expire(struct state *state);
 
 // --- checks along the path of traffic: state_path.c ---
 
-// Where a check goes now, and what became of it: see struct probe_hooks. ret->full_size is always filled in.
-int state_aim(struct state *state, const struct inet_endpoint *to, struct probe_path *path, bool straight,
-	struct check_target *ret);
-bool state_heard(
-	struct state *state, const struct check_spec *spec, struct probe_path *path, enum check_outcome outcome);
-void state_asked(struct state *state, struct probe_path *path, enum check_outcome outcome);
+// Where a check goes now, and what became of it: struct probe_hooks, whose ctx is the state. ret->full_size is always
+// filled in.
+int state_aim(
+	void *state, const struct inet_endpoint *to, struct probe_path *path, bool straight, struct check_target *ret);
+bool state_heard(void *state, const struct check_spec *spec, struct probe_path *path, enum check_outcome outcome);
+void state_asked(void *state, struct probe_path *path, enum check_outcome outcome);
 // The path of traffic to a backend, for one more check of it, whatever its pulse does; it is in the kernel after the
 // next settle. NULL: there is none.
 struct probe_path *state_path_get(struct state *state, const struct probe_way *way);

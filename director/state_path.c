@@ -255,9 +255,10 @@ static int prepare(struct state *state, const struct inet_addr *vip, struct prob
 	return replies_prepare(state->replies, vip, &path->way.to.addr, ret_source, &path->ifindex, err);
 }
 
-int state_aim(struct state *state, const struct inet_endpoint *to, struct probe_path *path, bool straight,
-	struct check_target *ret)
+int state_aim(
+	void *ctx, const struct inet_endpoint *to, struct probe_path *path, bool straight, struct check_target *ret)
 {
+	struct state *state = ctx;
 	struct inet_addr source;
 	struct route_way way;
 	struct err err = { 0 };
@@ -296,9 +297,9 @@ static const char nobody_heard[] =
 
 // Silence counts when the answer of anybody was heard before, then it is not this host that drops them; and from a real
 // server that it has taken out before (state_load.c), or a restart would put it back in.
-bool state_heard(
-	struct state *state, const struct check_spec *spec, struct probe_path *path, enum check_outcome outcome)
+bool state_heard(void *ctx, const struct check_spec *spec, struct probe_path *path, enum check_outcome outcome)
 {
+	struct state *state = ctx;
 	const int family = path->way.family;
 
 	path->counts |= spec->via == CHECK_VIA_VIP || replies_was_heard(state->replies, path->ifindex, family);
@@ -311,7 +312,7 @@ bool state_heard(
 }
 
 // A real server that does not answer at all says nothing about this host.
-void state_asked(struct state *state, struct probe_path *path, enum check_outcome outcome)
+void state_asked(void *state, struct probe_path *path, enum check_outcome outcome)
 {
 	path->unheard = outcome == CHECK_PASS;
 	if (path->unheard)
