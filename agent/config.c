@@ -75,6 +75,7 @@ static bool print_devices(const void *member, struct out *out)
 
 static int parse_check(const json_t *json, void *member, struct err *err)
 {
+	static const char *const of_directors[] = { "via", "full_size" };
 	struct local_check *check = member;
 	const char *word = json_string_value(json);
 
@@ -91,6 +92,10 @@ static int parse_check(const json_t *json, void *member, struct err *err)
 		rc = check_complete(&check->spec, err);
 	if (!rc)
 		rc = check_find_user(&check->spec.args, err);
+	for (size_t i = 0; i < ARRAY_SIZE(of_directors) && !rc; i++)
+		if (field_is_set(&check_fields, &check->spec, of_directors[i]))
+			rc = err_set(err, -EINVAL, of_directors[i],
+				"it is for the pulses of a director: a check of the agent stays on its host");
 	check->kind = check->spec.kind == CHECK_NONE ? LOCAL_NONE : LOCAL_CHECK;
 	return rc;
 }

@@ -26,8 +26,9 @@ static void run_check(
 {
 	const struct check_env env = { &d->loop, d->http, c->service->name, c->service->protocol };
 	struct waiting w = { &d->loop, CHECK_BROKEN, "it did not end" };
+	const struct check_target target = { .to = *at };
 	struct check *check;
-	int rc = check_start(&env, spec, at, on_result, &w, &check);
+	int rc = check_start(&env, spec, &target, on_result, &w, &check);
 
 	if (!rc)
 		uv_run(&d->loop, UV_RUN_DEFAULT);

@@ -151,7 +151,7 @@ static void add_foreign(void *ctx, const struct ipvs_key *key, size_t dests)
 	struct foreign *foreign = ctx;
 	char text[IPVS_KEY_MAX];
 
-	if (model_service_by_key(&foreign->state->model, key))
+	if (model_service_by_key(&foreign->state->model, key) || state_is_mark(foreign->state, key))
 		return;
 	json_array_append_new(foreign->list,
 		json_pack("{s:s, s:I}", "service", ipvs_key_format(key, text), "backends", (json_int_t)dests));
@@ -165,6 +165,41 @@ static json_t *ipvs_status(const struct api *api)
 
 	settings_write(api->settings, &out);
 	json = out.failed ? NULL : json_loadb(out.text, out.len, 0, NULL);
+	return json ? json : json_object();
+}
+
+#define PROBLEMS_MAX 8u // different ones
+
+// "probes": the ways of checks, as a value.
+static json_t *probes_status(const struct api *api)
+{
+	const struct state *state = api->state;
+	_cleanup_out_ struct out out = { 0 };
+	const char *told[PROBLEMS_MAX];
+	size_t count = 0;
+
+	out_open(&out, '{');
+	out_key(&out, "marks");
+	out_uint(&out, HASH_COUNT(state->model.paths));
+	out_key(&out, "stuck");
+	out_uint(&out, state->marks.stuck);
+	out_key(&out, "devices");
+	replies_write(state->replies, &out);
+	out_key(&out, "problems");
+	out_open(&out, '[');
+	for (const struct probe_path *p = state->model.paths; p && count < PROBLEMS_MAX; p = p->hh.next) {
+		size_t i = 0;
+
+		while (p->problem && i < count && strcmp(told[i], p->problem) != 0)
+			i++;
+		if (!p->problem || i < count)
+			continue;
+		told[count++] = p->problem;
+		out_string(&out, p->problem);
+	}
+	out_close(&out, '[');
+	out_close(&out, '{');
+	json_t *json = out.failed ? NULL : json_loadb(out.text, out.len, 0, NULL);
 	return json ? json : json_object();
 }
 
@@ -182,12 +217,12 @@ static void status(void *ctx, struct http_exchange *exchange)
 		lost += a->lost;
 	reconcile_each(api->state->reconcile, add_foreign, &foreign);
 	http_answer(exchange, 200,
-		json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "version", BRASS_VERSION, "uptime",
+		json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "version", BRASS_VERSION, "uptime",
 			clock_format_duration((clock_now_ms() - api->started_ms) / 1000 * 1000, uptime), "services",
 			(json_int_t)HASH_COUNT(model->services), "backends", backends, "agents",
 			(json_int_t)HASH_COUNT(model->agents), "agents_lost", lost, "kernel_messages",
 			(json_int_t)reconcile_messages(api->state->reconcile), "foreign_services", foreign.list, "ipvs",
-			ipvs_status(api)));
+			ipvs_status(api), "probes", probes_status(api)));
 }
 
 const struct http_route api_routes[] = {

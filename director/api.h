@@ -3,6 +3,7 @@
 #ifndef BRASS_DIRECTOR_API_H
 #define BRASS_DIRECTOR_API_H
 
+#include "director/diagnose.h"
 #include "director/http_server.h"
 #include "director/settings.h"
 #include "director/state.h"
@@ -15,6 +16,8 @@ struct api {
 	struct state *state;
 	struct settings *settings;
 	struct sync *sync;
+	struct diagnose *diagnose;
+	bool closing;
 	bool sync_declared; // in the configuration file: not to be changed here
 	uv_loop_t *loop;
 	msec_t started_ms; // monotonic
@@ -53,6 +56,8 @@ const char *api_name(struct http_exchange *exchange, size_t segment);
 // One object, read now; or a walk over all services (only: over one), with their backends or as names. -- api_show.c
 void api_answer_service(struct api *api, struct http_exchange *exchange, const struct service *service);
 void api_answer_backend(struct api *api, struct http_exchange *exchange, const struct backend *backend, bool counters);
+// The same, when it has been looked at: held until then. -- api_why.c
+void api_answer_why(struct api *api, struct http_exchange *exchange, struct backend *backend);
 void api_answer_walk(struct api *api, struct http_exchange *exchange, struct service *only, bool expand);
 
 void api_service_list(void *ctx, struct http_exchange *exchange);

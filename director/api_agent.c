@@ -63,6 +63,9 @@ void api_close(struct api *api)
 {
 	struct err err = { 0 };
 
+	api->closing = true;
+	if (api->diagnose)
+		diagnose_close(api->diagnose);
 	err_set(&err, 0, NULL, "the director is stopping");
 	for (struct agent *agent = api->state->model.agents; agent; agent = agent->hh.next)
 		if (agent->waiter)

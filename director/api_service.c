@@ -63,7 +63,9 @@ void api_backend_get(void *ctx, struct http_exchange *exchange)
 {
 	struct backend *backend = find_backend(ctx, exchange);
 
-	if (backend)
+	if (backend && wants(exchange, "why"))
+		api_answer_why(ctx, exchange, backend);
+	else if (backend)
 		api_answer_backend(ctx, exchange, backend, true);
 }
 

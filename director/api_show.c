@@ -92,6 +92,21 @@ static void write_max_packet(struct api *api, struct out *out, const struct back
 	out_uint(out, (mtu > IP_MAXPACKET ? IP_MAXPACKET : mtu) - overhead);
 }
 
+// Which way its checks take at present.
+static void write_via(struct out *out, const struct backend *backend, const struct state *state)
+{
+	const struct probe_path *path = backend->path;
+
+	if (!model_pulse(backend))
+		return;
+	out_key(out, "via");
+	out_string(out, path && state_path_works(state, path) ? "vip" : "rip");
+	if (!path || !path->problem)
+		return;
+	out_key(out, "via_problem");
+	out_string(out, path->problem);
+}
+
 static void write_counters(struct out *out, const struct ipvs_counted *found)
 {
 	static const struct ipvs_counted none;
@@ -104,6 +119,15 @@ static void write_counters(struct out *out, const struct ipvs_counted *found)
 	out_uint(out, found->inactive);
 	out_key(out, "stats");
 	write_stats(out, &found->stats);
+}
+
+// What was found when it was last looked at.
+static void write_diagnosis(struct out *out, const struct backend *backend)
+{
+	if (!diagnose_is_known(backend))
+		return;
+	out_key(out, "diagnosis");
+	diagnose_write(backend, out);
 }
 
 // Without counters when nobody looked: the kernel is not asked for its counters only to answer a change.
@@ -125,6 +149,7 @@ static void write_backend(struct api *api, struct out *out, const struct backend
 	if (counters)
 		write_counters(out, reconcile_find(counted, count, backend));
 	write_max_packet(api, out, backend);
+	write_via(out, backend, api->state);
 	if (backend->drain)
 		write_drain(out, backend->drain);
 	if (backend->agent) {
@@ -135,6 +160,7 @@ static void write_backend(struct api *api, struct out *out, const struct backend
 		out_key(out, "reason");
 		out_string(out, reason);
 	}
+	write_diagnosis(out, backend);
 	out_close(out, '{');
 }
 

@@ -58,6 +58,42 @@ static int parse_services(const json_t *json, void *member, struct err *err)
 	return *(json_t **)member ? 0 : err_set(err, -ENOMEM, NULL, "out of memory");
 }
 
+// "FIRST-LAST", decimal or with 0x, or "none".
+static int parse_marks(const json_t *json, void *member, struct err *err)
+{
+	struct config_marks *marks = member;
+	const char *text = json_string_value(json);
+	unsigned long long first = 0, last = 0;
+	char *end = NULL;
+
+	*marks = (struct config_marks) { 0 };
+	if (text && strcmp(text, "none") == 0)
+		return 0;
+	if (text && *text >= '0' && *text <= '9') {
+		first = strtoull(text, &end, 0);
+		if (*end == '-' && end[1] >= '0' && end[1] <= '9')
+			last = strtoull(end + 1, &end, 0);
+	}
+	if (!end || *end || !first || last < first || last > UINT32_MAX)
+		return err_set(err, -EINVAL, NULL,
+			"found %.40s, allowed is FIRST-LAST, two numbers from 1 to 0xffffffff, or none",
+			text ? text : field_json_kind(json));
+	marks->first = (uint32_t)first;
+	marks->last = (uint32_t)last;
+	return 0;
+}
+
+static bool print_marks(const void *member, struct out *out)
+{
+	const struct config_marks *marks = member;
+	char text[32] = "none";
+
+	if (marks->first)
+		snprintf(text, sizeof(text), "0x%x-0x%x", marks->first, marks->last);
+	out_string(out, text);
+	return true;
+}
+
 #define ROW(member) .offset = offsetof(struct config, member), .size = sizeof(((struct config *)NULL)->member)
 
 static const struct field rows[] = {
@@ -87,6 +123,14 @@ static const struct field rows[] = {
 		.help = "settings of the kernel's IPVS, and timeouts; those that are not given are left as they are" },
 	{ "sync", FIELD_OBJECT, ROW(sync), .sub = &sync_fields,
 		.help = "sync daemons, master and backup; when it is given, PUT /sync is refused" },
+	{ "probe_marks", FIELD_CUSTOM, ROW(probe_marks), .parse = parse_marks, .print = print_marks,
+		.def = "\"0x42000000-0x42ffffff\"",
+		.help = "firewall marks of checks that take the path of traffic, FIRST-LAST; none: checks go to the "
+			"real "
+			"servers' own addresses" },
+	{ "probe_settings", FIELD_BOOL, ROW(probe_settings), .def = "true",
+		.help = "set accept_local, and rp_filter 2 where it is 1, on devices where answers to such checks come "
+			"in; false: only say what is missing" },
 	{ "log_level", FIELD_CHOICE, ROW(log_level), .choices = options_log_levels, .def = "\"info\"",
 		.help = "least urgent lines that are logged" },
 };

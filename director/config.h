@@ -31,6 +31,10 @@ struct config {
 	uint32_t body_max, config_max;
 	bool take_all;
 	bool flush_on_exit;
+	struct config_marks {
+		uint32_t first, last; // 0: none
+	} probe_marks;
+	bool probe_settings;
 	json_t *services; // the state that is declared in the file, owned; NULL: none is
 	int log_level;
 	struct settings_wanted ipvs;

@@ -158,7 +158,8 @@ void desired_service(const struct service *service, struct ipvs_service *ret)
 		ret->flags |= IP_VS_SVC_F_ONEPACKET;
 }
 
-void desired_dest(const struct backend *backend, struct ipvs_dest *ret)
+// How the kernel is to forward.
+static void forwarding(int method, const struct tunnel_options *tunnel, struct ipvs_dest *ret)
 {
 	static const struct {
 		uint16_t forward;
@@ -175,18 +176,31 @@ void desired_dest(const struct backend *backend, struct ipvs_dest *ret)
 		[CHECKSUM_ON] = IP_VS_TUNNEL_ENCAP_FLAG_CSUM,
 		[CHECKSUM_REMOTE] = IP_VS_TUNNEL_ENCAP_FLAG_REMCSUM,
 	};
+
+	ret->forward = methods[method].forward;
+	ret->tunnel_type = methods[method].tunnel;
+	ret->tunnel_port = tunnel->port;
+	ret->tunnel_flags = checksums[tunnel->checksum];
+}
+
+void desired_dest(const struct backend *backend, struct ipvs_dest *ret)
+{
 	const struct backend_core *options = &backend->options;
 
 	*ret = (struct ipvs_dest) {
 		.to = backend->place.at,
-		.forward = methods[options->method].forward,
-		.tunnel_type = methods[options->method].tunnel,
-		.tunnel_port = options->tunnel.port,
-		.tunnel_flags = checksums[options->tunnel.checksum],
 		.weight = desired_weight(backend),
 		.upper = options->upper,
 		.lower = options->lower,
 	};
+	forwarding(options->method, &options->tunnel, ret);
+}
+
+void desired_path(const struct probe_path *path, struct ipvs_service *ret, struct ipvs_dest *ret_dest)
+{
+	*ret = (struct ipvs_service) { .key = path->key, .scheduler = "rr", .netmask = netmask(path->way.family, 0) };
+	*ret_dest = (struct ipvs_dest) { .to = path->way.to, .weight = 1 };
+	forwarding(path->way.method, &path->way.tunnel, ret_dest);
 }
 
 static int by_endpoint(const void *a, const void *b)

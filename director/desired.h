@@ -31,6 +31,8 @@ void desired_silent(const struct service *service, struct out *out);
 
 void desired_service(const struct service *service, struct ipvs_service *ret);
 void desired_dest(const struct backend *backend, struct ipvs_dest *ret);
+// The service of a mark that leads checks along a path, and its one destination.
+void desired_path(const struct probe_path *path, struct ipvs_service *ret, struct ipvs_dest *ret_dest);
 // All destinations of a service, sorted by ipvs_dest_cmp, in a new array. 0 or -ENOMEM.
 int desired_dests(const struct service *service, struct ipvs_dest **ret, size_t *ret_count);
 

@@ -3,11 +3,13 @@
 #include "director/director.h"
 
 #include "director/api.h"
+#include "director/diagnose.h"
 #include "director/http_server.h"
 #include "director/ipvs_control.h"
 #include "director/settings.h"
 #include "director/state.h"
 #include "director/sync.h"
+#include "director/sysctl.h"
 #include "shared/log.h"
 #include "shared/notify.h"
 #include "shared/options.h"
@@ -19,6 +21,7 @@
 #include <sys/stat.h>
 
 #define DRAIN_TICK_MS 1000
+#define STANDBY_AGE_MS 1000
 
 struct director {
 	struct config *config;
@@ -34,6 +37,8 @@ struct director {
 	struct vip *vip;
 	struct health *health;
 	struct path *path;
+	struct replies *replies;
+	struct diagnose *diagnose;
 	struct state state;
 	struct api api;
 	struct http_server *http;
@@ -44,6 +49,8 @@ struct director {
 	int repairs;         // made by the verification under way
 	struct notify notify;
 	char trouble[160]; // of the last reload, "": none
+	bool standby;      // when last looked
+	msec_t standby_ms; // 0: never looked
 };
 
 // To the service manager, when it differs from what was said last.
@@ -112,6 +119,7 @@ static void on_resync(uv_timer_t *timer)
 	if (done) {
 		d->repairs = 0;
 		settings_verify(d->settings);
+		replies_verify(d->replies);
 	}
 	uv_timer_start(timer, on_resync, done ? (uint64_t)d->config->resync_ms : 1, 0);
 }
@@ -162,7 +170,8 @@ static int declare_services(struct director *d, const struct config *config, str
 // What differs and cannot be changed while running.
 static void name_fixed(const struct config *old, const struct config *next)
 {
-	static const char *const fixed[] = { "listen", "insecure", "store", "vip_device", "body_max", "config_max" };
+	static const char *const fixed[] = { "listen", "insecure", "store", "vip_device", "body_max", "config_max",
+		"probe_marks", "probe_settings" };
 	char names[512];
 
 	field_diff(&config_fields, old, next, names, sizeof(names));
@@ -257,9 +266,41 @@ static void agent_gone(void *ctx, struct agent *agent)
 	api_agent_gone(&((struct director *)ctx)->api, agent);
 }
 
+static void verdict_changed(void *ctx, struct backend *backend)
+{
+	diagnose_changed(((struct director *)ctx)->diagnose, backend);
+}
+
 static void health_changed(void *ctx, struct backend *backend)
 {
 	state_health_changed(&((struct director *)ctx)->state, backend);
+	verdict_changed(ctx, backend);
+}
+
+static void backend_gone(void *ctx, struct backend *backend)
+{
+	(void)ctx;
+	diagnose_forget(backend);
+}
+
+// Asked by every check, and seldom another.
+static bool is_standby(void *ctx)
+{
+	struct director *d = ctx;
+	struct ipvs_daemons daemons;
+	const msec_t now = clock_now_ms();
+
+	if (!d->standby_ms || now - d->standby_ms >= STANDBY_AGE_MS) {
+		d->standby = sysctl_backup_only() && ipvs_control_daemons(d->control, &daemons, NULL) == 0 &&
+			daemons.running[IPVS_BACKUP];
+		d->standby_ms = now;
+	}
+	return d->standby;
+}
+
+static bool is_vip(void *ctx, const struct inet_addr *addr)
+{
+	return vip_is_wanted(((const struct director *)ctx)->vip, addr);
 }
 
 // One line, and the exit code that the error stands for.
@@ -346,6 +387,17 @@ static int load_settings(struct director *d, struct sync_wanted *ret_sync, struc
 	return rc == -EACCES || rc == -EROFS ? -EPERM : rc;
 }
 
+static int open_health(struct director *d, struct err *err)
+{
+	const struct health_hooks hooks = {
+		.changed = health_changed,
+		.ctx = d,
+		.probe = { .aim = state_aim, .heard = state_heard, .asked = state_asked, .ctx = &d->state },
+	};
+
+	return health_new(&d->loop, &hooks, &d->health, err);
+}
+
 static int load_state(struct director *d, struct err *err)
 {
 	struct sync_wanted sync;
@@ -356,7 +408,11 @@ static int load_state(struct director *d, struct err *err)
 	if (!rc)
 		rc = path_new(&d->loop, &d->path, err);
 	if (!rc)
-		rc = health_new(&d->loop, health_changed, d, &d->health, err);
+		rc = replies_new(d->path, d->config->probe_settings, is_vip, d, &d->replies, err);
+	if (!rc)
+		rc = open_health(d, err);
+	if (!rc)
+		rc = diagnose_new(&d->loop, &d->state, &d->diagnose, err);
 	if (rc)
 		return rc;
 	d->state = (struct state) {
@@ -365,11 +421,16 @@ static int load_state(struct director *d, struct err *err)
 		.vip = d->vip,
 		.health = d->health,
 		.path = d->path,
+		.replies = d->replies,
+		.marks = { .first = d->config->probe_marks.first, .last = d->config->probe_marks.last },
 		.reap_after_ms = d->config->reap_ms,
 		.take_all = d->config->take_all,
 		.first_revision = (uint32_t)(clock_wall_ms() / 1000),
 		.agent_changed = agent_changed,
 		.agent_gone = agent_gone,
+		.verdict_changed = verdict_changed,
+		.backend_gone = backend_gone,
+		.is_standby = is_standby,
 		.lease_due = lease_due,
 		.drain_due = drain_due,
 		.ctx = d,
@@ -378,6 +439,7 @@ static int load_state(struct director *d, struct err *err)
 	if (!rc)
 		rc = sync_new(&d->loop, d->control, &d->sync, err);
 	d->api.sync = d->sync;
+	d->api.diagnose = d->diagnose;
 	// without a word about it daemons are none of our business
 	if (!rc && (sync.set || is_sync_declared(d->config)))
 		sync_start(d->sync, &sync);
@@ -426,8 +488,12 @@ static void stop(struct director *d)
 		sync_stop(d->sync);
 	if (d->config->flush_on_exit && d->state.reconcile)
 		state_flush_kernel(&d->state);
+	if (d->config->flush_on_exit && d->replies)
+		replies_restore(d->replies);
 	state_clear(&d->state);
+	diagnose_free(d->diagnose);
 	health_free(d->health);
+	replies_free(d->replies);
 	path_free(d->path);
 	vip_free(d->vip);
 	sync_free(d->sync);

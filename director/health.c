@@ -10,33 +10,37 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NOT_READY_MS 10 // until a path is asked for again
+
 struct health {
 	struct check_env env;
-	void (*changed)(void *ctx, struct backend *backend);
-	void *ctx;
+	struct health_hooks hooks;
+	struct probes *probes;
 };
 
 // Lives until its timer is closed, which may be after its backend has gone.
 struct pulse {
 	struct health *health;
 	struct backend *backend;
-	struct check_spec spec; // as it was when the pulse began
-	struct check *check;    // running, or NULL
+	msec_t interval_ms;
+	struct probe *probe;
+	struct probe_wait wait;
 	uv_timer_t timer;
 };
 
-int health_new(uv_loop_t *loop, void (*changed)(void *ctx, struct backend *backend), void *ctx, struct health **ret,
-	struct err *err)
+int health_new(uv_loop_t *loop, const struct health_hooks *hooks, struct health **ret, struct err *err)
 {
 	struct health *health = calloc(1, sizeof(*health));
 
 	if (!health)
 		return err_set(err, -ENOMEM, NULL, "out of memory");
 	health->env.loop = loop;
-	health->changed = changed;
-	health->ctx = ctx;
-	int rc = http_client_new(loop, &health->env.http, err);
+	health->hooks = *hooks;
+	int rc = probes_new(&health->env, &hooks->probe, &health->probes, err);
+	if (!rc)
+		rc = http_client_new(loop, &health->env.http, err);
 	if (rc) {
+		probes_free(health->probes);
 		free(health);
 		return rc;
 	}
@@ -49,7 +53,13 @@ void health_free(struct health *health)
 	if (!health)
 		return;
 	http_client_free(health->env.http);
+	probes_free(health->probes);
 	free(health);
+}
+
+const struct check_env *health_env(const struct health *health)
+{
+	return &health->env;
 }
 
 double health_ratio(const struct backend_health *health)
@@ -80,28 +90,34 @@ static void on_result(void *ctx, enum check_outcome outcome, const char *reason)
 	struct pulse *pulse = ctx;
 	struct backend *backend = pulse->backend;
 
-	pulse->check = NULL;
 	if (!health_record(backend->health, outcome == CHECK_PASS, reason, clock_now_ms()))
 		return;
 	log_write(outcome == CHECK_PASS ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "%s/%s: %s: %s", backend->service->name,
 		backend->name, outcome == CHECK_PASS ? "down -> up" : "up -> down", reason);
-	pulse->health->changed(pulse->health->ctx, backend);
+	pulse->health->hooks.changed(pulse->health->hooks.ctx, backend);
 }
 
 static void on_interval(uv_timer_t *timer)
 {
 	struct pulse *pulse = timer->data;
-	const struct inet_endpoint to = { pulse->backend->options.host, pulse->backend->options.port };
+	// does nothing while the last one still runs: a timeout longer than the interval
+	int rc = probe_run(pulse->probe, pulse->interval_ms / 2, &pulse->wait, on_result, pulse);
 
-	if (pulse->check)
-		return; // the last one still runs: a timeout longer than the interval
-	int rc = check_start(&pulse->health->env, &pulse->spec, &to, on_result, pulse, &pulse->check);
-	if (rc) {
+	if (rc == -EAGAIN) {
+		uv_timer_start(timer, on_interval, NOT_READY_MS, (uint64_t)pulse->interval_ms);
+	} else if (rc) {
 		char reason[120];
 
 		snprintf(reason, sizeof(reason), "cannot start the check: %s", strerror(-rc));
 		on_result(pulse, check_outcome_of(rc), reason);
 	}
+}
+
+const struct probe *health_probe(const struct backend *backend)
+{
+	const struct pulse *pulse = backend->watch;
+
+	return pulse ? pulse->probe : NULL;
 }
 
 static void pulse_closed(uv_handle_t *handle)
@@ -116,17 +132,17 @@ void health_forget(struct backend *backend)
 	if (!pulse)
 		return;
 	backend->watch = NULL;
-	check_cancel(pulse->check);
+	probe_leave(pulse->probe, &pulse->wait);
 	uv_close((uv_handle_t *)&pulse->timer, pulse_closed);
 }
 
 int health_watch(struct health *health, struct backend *backend)
 {
 	const struct check_spec *spec = model_pulse(backend);
+	const struct inet_endpoint to = model_probe_to(backend, backend->path);
 	struct pulse *old = backend->watch;
-	char names[64];
 
-	if (old && spec && field_diff(&check_fields, spec, &old->spec, names, sizeof(names)) == 0)
+	if (old && spec && old->interval_ms == spec->interval_ms && probe_is(old->probe, spec, &to, backend->path))
 		return 0;
 	health_forget(backend);
 	if (!spec) {
@@ -136,13 +152,13 @@ int health_watch(struct health *health, struct backend *backend)
 		return 0;
 	}
 	struct pulse *pulse = calloc(1, sizeof(*pulse));
-	if (!pulse || !model_health(backend)) {
+	if (!pulse || !model_health(backend) || probe_join(health->probes, spec, &to, backend->path, &pulse->probe)) {
 		free(pulse);
 		return -ENOMEM;
 	}
 	pulse->health = health;
 	pulse->backend = backend;
-	pulse->spec = *spec;
+	pulse->interval_ms = spec->interval_ms;
 	backend->watch = pulse;
 	uv_timer_init(health->env.loop, &pulse->timer);
 	pulse->timer.data = pulse;

@@ -5,16 +5,26 @@
 #define BRASS_DIRECTOR_HEALTH_H
 
 #include "director/model.h"
+#include "director/probe.h"
 
 struct health;
 
 // changed is called when a backend's verdict (backend->health.down) has just changed.
-int health_new(uv_loop_t *loop, void (*changed)(void *ctx, struct backend *backend), void *ctx, struct health **ret,
-	struct err *err);
+struct health_hooks {
+	void (*changed)(void *ctx, struct backend *backend);
+	void *ctx;
+	struct probe_hooks probe;
+};
+int health_new(uv_loop_t *loop, const struct health_hooks *hooks, struct health **ret, struct err *err);
 void health_free(struct health *health);
+// What checks run on.
+const struct check_env *health_env(const struct health *health);
 
-// Starts the backend's pulse, or starts it anew when its description changed. The first check runs at once.
+// Starts the backend's pulse, or starts it anew when its description, its place or its path (backend->path) changed.
+// The first check runs at once.
 int health_watch(struct health *health, struct backend *backend);
+// The probe that the backend's pulse asks, NULL without a pulse.
+const struct probe *health_probe(const struct backend *backend);
 // Ends it; to be called before the backend goes.
 void health_forget(struct backend *backend);
 

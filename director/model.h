@@ -115,6 +115,26 @@ struct shared_check {
 	struct check_spec spec; // key, as field_parse made it
 };
 
+// The way of traffic to one real server, for checks that go along it: the firewall mark of a service in the kernel that
+// has this real server only. It knows no VIP, so that all services with backends there share it.
+struct probe_path {
+	UT_hash_handle hh;     // in model->paths, by way
+	UT_hash_handle hh_key; // in model->paths_by_key
+	unsigned int users;
+	struct probe_way {
+		struct inet_endpoint to; // RIP; port 0: as the packet has it
+		sa_family_t family;      // of the packets
+		int method;              // enum forward_method
+		struct tunnel_options tunnel;
+	} way;
+	struct ipvs_key key; // the mark
+	bool refused;        // the kernel does not take it
+	bool unheard;        // nothing came back, and perhaps it is this host that drops it
+	bool counts;         // its silence is the real server's: it was so once
+	int ifindex;         // where answers come in; 0: not known yet
+	char *problem;       // why checks cannot go this way at present, for people; NULL: they can
+};
+
 // The last 100 results of a backend's pulse, as GORB counts them. Kept by health.c.
 #define MODEL_HEALTH_RING 100
 struct backend_health {
@@ -151,6 +171,8 @@ struct backend {
 	int agent_state;            // enum protocol_state
 	uint32_t split_weight;      // of a service with a split, see desired.h
 	void *watch;                // owned by health.c
+	struct probe_path *path;    // that its pulse takes, counted; NULL: straight to its own address
+	void *trouble;              // owned by diagnose.c
 	struct {
 		struct service *service;
 		struct inet_endpoint at;
@@ -206,6 +228,7 @@ struct model {
 	struct service *services, *by_key;
 	struct backend *by_name, *by_place; // all backends
 	struct shared_check *checks;
+	struct probe_path *paths, *paths_by_key;
 	struct agent *agents;
 	struct drain *drains;
 	struct model_cursor *cursors;
@@ -272,6 +295,19 @@ bool model_same_backend(const struct backend *a, const struct backend *b);
 const struct check_spec *model_pulse(const struct backend *backend);
 // The value of a backend's label, NULL when it has none of that name.
 const char *model_label(const struct backend *backend, const char *name);
+
+// Which way the backend's pulse goes: *ret is the way, and true returned, when it is the traffic's.
+bool model_probe_way(const struct backend *backend, struct probe_way *ret);
+// The way of traffic to it, whatever its pulse does; port: of the check's own, 0: none. False where no way can be told:
+// a service by firewall mark has no VIP to connect to.
+bool model_traffic_way(const struct backend *backend, uint16_t port, struct probe_way *ret);
+// Where a check of the backend connects to: at the VIP when it goes the traffic's way.
+struct inet_endpoint model_probe_to(const struct backend *backend, bool along_path);
+struct probe_path *model_path(const struct model *model, const struct probe_way *way);
+struct probe_path *model_path_by_key(const struct model *model, const struct ipvs_key *key);
+// Without users yet. NULL without memory.
+struct probe_path *model_add_path(struct model *model, const struct probe_way *way, uint32_t mark);
+void model_remove_path(struct model *model, struct probe_path *path);
 
 // Scheduler flags as the kernel is to have them.
 uint32_t model_flags(const struct service_core *options);

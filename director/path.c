@@ -3,7 +3,6 @@
 
 #include "shared/iflink.h"
 #include "shared/netsock.h"
-#include "shared/route.h"
 
 #include <errno.h>
 #include <linux/rtnetlink.h>
@@ -16,7 +15,7 @@
 struct known {
 	UT_hash_handle hh;
 	struct inet_addr addr; // key
-	uint32_t mtu;
+	struct route_way way;  // mtu 0: there is none
 	msec_t read_ms;
 };
 
@@ -26,6 +25,7 @@ struct path {
 	struct known *known;
 	struct iflink *links; // NULL: not known
 	size_t link_count;
+	uint32_t changes;
 };
 
 static void forget_all(struct path *path)
@@ -39,6 +39,7 @@ static void forget_all(struct path *path)
 	free(path->links);
 	path->links = NULL;
 	path->link_count = 0;
+	path->changes++;
 }
 
 static void on_readable(uv_poll_t *poll, int status, int events)
@@ -106,20 +107,21 @@ static int device_mtu(struct path *path, int ifindex, uint32_t *ret, struct err 
 	return err_set(err, -ENODEV, NULL, "the route's device is gone");
 }
 
-int path_mtu(struct path *path, const struct inet_addr *to, msec_t now_ms, uint32_t *ret, struct err *err)
+int path_way(struct path *path, const struct inet_addr *to, msec_t now_ms, struct route_way *ret, struct err *err)
 {
 	struct known *known = NULL;
-	struct route_way way;
+	struct route_way way = { 0 };
 
 	HASH_FIND(hh, path->known, to, sizeof(*to), known);
 	if (known && now_ms - known->read_ms < MAX_AGE_MS) {
-		*ret = known->mtu;
-		return known->mtu ? 0 : err_set(err, -ENETUNREACH, NULL, "there is no route");
+		*ret = known->way;
+		return known->way.mtu ? 0 : err_set(err, -ENETUNREACH, NULL, "there is no route");
 	}
 	int rc = route_lookup(path->requests, to, &way, err);
-	uint32_t mtu = rc ? 0 : way.mtu;
-	if (!rc && !mtu)
-		rc = device_mtu(path, way.ifindex, &mtu, err);
+	if (!rc && !way.mtu)
+		rc = device_mtu(path, way.ifindex, &way.mtu, err);
+	if (rc)
+		way = (struct route_way) { 0 };
 	if (!known && HASH_COUNT(path->known) >= KNOWN_MAX)
 		forget_all(path);
 	if (!known && (known = calloc(1, sizeof(*known)))) {
@@ -127,10 +129,36 @@ int path_mtu(struct path *path, const struct inet_addr *to, msec_t now_ms, uint3
 		HASH_ADD(hh, path->known, addr, sizeof(known->addr), known);
 	}
 	if (known) {
-		known->mtu = rc ? 0 : mtu;
+		known->way = way;
 		known->read_ms = now_ms;
 	}
 	if (!rc)
-		*ret = mtu;
+		*ret = way;
 	return rc;
+}
+
+int path_mtu(struct path *path, const struct inet_addr *to, msec_t now_ms, uint32_t *ret, struct err *err)
+{
+	struct route_way way;
+	int rc = path_way(path, to, now_ms, &way, err);
+
+	if (!rc)
+		*ret = way.mtu;
+	return rc;
+}
+
+void path_forget(struct path *path, const struct inet_addr *to)
+{
+	struct known *known = NULL;
+
+	HASH_FIND(hh, path->known, to, sizeof(*to), known);
+	if (!known)
+		return;
+	HASH_DEL(path->known, known);
+	free(known);
+}
+
+uint32_t path_changes(const struct path *path)
+{
+	return path->changes;
 }

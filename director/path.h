@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How large a packet may be on its way to a real server. Floor 2.
+// Which way packets go to a real server now, and how large they may be. Floor 2.
 //
 // The MTU is that of the route to the real server's address, as the kernel would choose it now: the route's own (a
 // learnt path MTU included) or the output device's. What is known is kept until a route, rule, address or link changes,
@@ -10,6 +10,7 @@
 #include "shared/clock.h"
 #include "shared/err.h"
 #include "shared/inet.h"
+#include "shared/route.h"
 #include "shared/util.h"
 
 #include <stdint.h>
@@ -23,5 +24,12 @@ DEFINE_CLEANUP(struct path *, path_free)
 
 // MTU of the way to an address, in bytes. 0 or -errno, -ENETUNREACH without a route.
 int path_mtu(struct path *path, const struct inet_addr *to, msec_t now_ms, uint32_t *ret, struct err *err);
+
+// The device, the source address and the MTU (always set) of the way. Likewise.
+int path_way(struct path *path, const struct inet_addr *to, msec_t now_ms, struct route_way *ret, struct err *err);
+// What is known of this address is looked up again: its MTU may just have been learnt.
+void path_forget(struct path *path, const struct inet_addr *to);
+// Grows with every change of a route, rule, address or link.
+uint32_t path_changes(const struct path *path);
 
 #endif

@@ -38,7 +38,8 @@ struct op {
 // One service of the batch under way.
 struct work {
 	struct ipvs_key key;
-	const struct service *service; // NULL: it shall go
+	bool wanted;                   // else it shall go
+	const struct service *service; // that it is; NULL: a path of checks, say
 	bool whole, refused;
 	bool wrong, own; // refused: since our picture was wrong; the service itself, for another reason
 	bool adds, kept; // the service is new in the kernel; it was not refused itself
@@ -176,6 +177,13 @@ void reconcile_free(struct reconcile *r)
 	free(r);
 }
 
+const struct ipvs_dest *reconcile_only_dest(const struct reconcile *r, const struct ipvs_key *key)
+{
+	const struct known *known = known_find(&r->table, key);
+
+	return known && known->count == 1 ? known->dests : NULL;
+}
+
 size_t reconcile_messages(const struct reconcile *r)
 {
 	return ipvs_messages(r->ipvs);
@@ -265,17 +273,11 @@ static bool is_staged(const struct ipvs_service *want, size_t count)
 	return strcmp(want->scheduler, "mh") == 0 && count >= MH_STAGED_FROM;
 }
 
-static int gather_whole(struct gather *g, const struct service *service, const struct ipvs_service *want,
-	const struct known *known, struct ipvs_dest **ret_dests, size_t *ret_count)
+// dests are the work's.
+static int gather_whole(struct gather *g, const struct ipvs_service *want, const struct known *known,
+	const struct ipvs_dest *dests, size_t count)
 {
-	struct ipvs_dest *dests = NULL;
-	size_t count = 0;
-	int rc = desired_dests(service, &dests, &count);
-
-	if (rc)
-		return rc;
-	*ret_dests = dests;
-	*ret_count = count;
+	int rc = 0;
 	const bool staged = !known && is_staged(want, count);
 	struct ipvs_service first = *want;
 
@@ -297,6 +299,17 @@ static int gather_whole(struct gather *g, const struct service *service, const s
 	return rc;
 }
 
+// A path is one service with one destination. 0 or -ENOMEM.
+static int want_path(struct work *work, const struct probe_path *path)
+{
+	work->dests = malloc(sizeof(*work->dests));
+	if (!work->dests)
+		return -ENOMEM;
+	work->count = 1;
+	desired_path(path, &work->want, work->dests);
+	return 0;
+}
+
 static int gather_one(
 	struct gather *g, const struct service *service, const struct known *known, const struct inet_endpoint *to)
 {
@@ -314,6 +327,7 @@ static int gather_service(struct reconcile *r, const struct model *model, const 
 {
 	const struct known *known = known_find(&r->table, &items->key);
 	const struct service *service = model_service_by_key(model, &items->key);
+	const struct probe_path *path = service ? NULL : model_path_by_key(model, &items->key);
 	int rc = known_grow(&r->works, r->work_count, &r->work_room, sizeof(*r->works));
 
 	if (rc)
@@ -321,19 +335,26 @@ static int gather_service(struct reconcile *r, const struct model *model, const 
 	struct work *work = &r->works[r->work_count++];
 	struct gather g = { .r = r, .service = r->work_count - 1, .key = &items->key };
 
-	*work = (struct work) { .key = items->key, .service = service, .kept = true };
-	if (!service) {
+	*work = (struct work) { .key = items->key, .wanted = service || path, .service = service, .kept = true };
+	if (!work->wanted) {
 		work->want.key = items->key;
 		return known && known->ours ? queue_op(&g, IPVS_DEL, &work->want, NULL) : 0;
 	}
-	work->whole = items->whole || !known;
+	work->whole = items->whole || !known || path;
 	work->adds = !known;
-	desired_service(service, &work->want);
+	if (service)
+		desired_service(service, &work->want);
+	else
+		rc = want_path(work, path);
+	if (rc)
+		return rc;
 	// somebody else's, to be taken over: when it is refused it shall stay as it is
 	g.first = work->first = known && !known->ours && !ipvs_service_same(&work->want, &known->service);
 	work->whole |= work->first;
-	if (work->whole)
-		return gather_whole(&g, service, &work->want, known, &work->dests, &work->count);
+	if (service && work->whole)
+		rc = desired_dests(service, &work->dests, &work->count);
+	if (rc || work->whole)
+		return rc ? rc : gather_whole(&g, &work->want, known, work->dests, work->count);
 	for (size_t i = 0; i < count && !rc; i++)
 		if (!i || inet_endpoint_cmp(&items[i].to, &items[i - 1].to) != 0)
 			rc = gather_one(&g, service, known, &items[i].to);
@@ -379,7 +400,7 @@ static int learn_service(struct reconcile *r, struct work *work)
 {
 	struct known *known = known_find(&r->table, &work->key);
 
-	if (!work->service) {
+	if (!work->wanted) {
 		if (known && known->ours)
 			known_forget(&r->table, known);
 		return 0;
@@ -430,7 +451,7 @@ static int learn(struct reconcile *r, struct err *err)
 		const struct op *op = &r->ops[i];
 		const struct work *work = &r->works[op->service];
 
-		if (!work->refused && !work->whole && work->service)
+		if (!work->refused && !work->whole && work->wanted)
 			rc = known_learn(known_find(&r->table, &work->key), op->verb, &op->dest);
 	}
 	for (size_t i = 0; i < r->work_count && !rc; i++) {

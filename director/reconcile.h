@@ -42,7 +42,8 @@ int reconcile_prove(
 typedef void (*reconcile_refused_fn)(
 	void *ctx, const struct ipvs_key *key, const struct inet_endpoint *to, int error, const struct err *why);
 
-// Makes what was touched as the model has it; keys that the model does not have are removed, if they are ours. Refusals
+// Makes what was touched as the model has it, its paths of checks included; keys that the model does not have are
+// removed, if they are ours. Refusals
 // are told one by one; what the kernel accepted is known. 0, or -errno when the kernel could not be spoken to: then the
 // rest stays touched.
 int reconcile_settle(
@@ -69,6 +70,9 @@ const struct ipvs_counted *reconcile_find(
 	const struct ipvs_counted *counted, size_t count, const struct backend *backend);
 // The service's own counters, as they are now; zeros when the kernel does not have it.
 void reconcile_service_stats(struct reconcile *r, const struct ipvs_key *key, struct ipvs_stats *ret);
+
+// The destination of a service that has only one, as far as we know; NULL: it is not there, or has another number.
+const struct ipvs_dest *reconcile_only_dest(const struct reconcile *r, const struct ipvs_key *key);
 
 // Walks what the kernel holds: each(ctx, key, number of destinations).
 void reconcile_each(

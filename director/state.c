@@ -147,7 +147,7 @@ int state_change_service(struct state *state, struct service *service, const str
 	if (moved || ops)
 		state_bind_agents(state, service); // ports may follow the service's; nat is not for ops
 	for (struct backend *b = service->backends; b; b = b->next)
-		health_watch(state->health, b);
+		state_watch(state, b);
 	state_touch_service(state, service);
 	state_touch_agents_of(state, service->name);
 	return 0;
@@ -163,7 +163,7 @@ void state_drop_service(struct state *state, struct service *service)
 		LL_DELETE2(state->split_services, service, split_next);
 	for (struct backend *b = service->backends; b; b = b->next) {
 		state_touch_host_of(state, b);
-		health_forget(b);
+		state_unwatch(state, b);
 	}
 	model_remove_service(service);
 	state_touch_agents_of(state, name);
@@ -178,7 +178,7 @@ struct backend *state_add_backend(
 		no_memory(state);
 		return NULL;
 	}
-	health_watch(state->health, backend);
+	state_watch(state, backend);
 	state_touch_backend(state, backend);
 	return backend;
 }
@@ -188,7 +188,7 @@ int state_change_backend(struct state *state, struct backend *backend, const str
 	state_touch_backend(state, backend); // where it was
 	if (model_set_backend(backend, options))
 		return no_memory(state);
-	health_watch(state->health, backend);
+	state_watch(state, backend);
 	state_touch_backend(state, backend);
 	return 0;
 }
@@ -199,7 +199,7 @@ void state_drop_backend(struct state *state, struct backend *backend)
 
 	reconcile_touch_dest(state->reconcile, &service->key, &backend->place.at);
 	state_touch_host_of(state, backend);
-	health_forget(backend);
+	state_unwatch(state, backend);
 	model_remove_backend(backend);
 	if (service->split)
 		state_touch_service(state, service);
@@ -229,7 +229,10 @@ int state_check_key(
 	const struct state *state, const struct service *self, const struct service_options *options, struct err *err)
 {
 	struct ipvs_key key;
+	int rc = state_check_mark(state, options, err);
 
+	if (rc)
+		return rc;
 	model_key(options, &key);
 	const struct service *other = model_service_by_key(&state->model, &key);
 	if (!other || other == self)

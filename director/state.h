@@ -20,11 +20,13 @@
 #include "director/model.h"
 #include "director/path.h"
 #include "director/reconcile.h"
+#include "director/replies.h"
 #include "director/store.h"
 #include "director/sync.h"
 #include "director/vip.h"
 
 struct stale_row;
+struct found_mark;
 
 struct state {
 	struct model model;
@@ -34,6 +36,14 @@ struct state {
 	struct vip *vip;
 	struct health *health;
 	struct path *path;
+	struct replies *replies;
+	struct state_marks {
+		uint32_t first, last;     // of checks along the path of traffic; 0: there are none
+		uint32_t next;            // to be tried
+		struct found_mark *found; // in the kernel, at the start
+		bool exhausted;           // and that was said
+		size_t stuck;             // paths with a problem
+	} marks;
 	msec_t reap_after_ms;
 	uint32_t first_revision; // agents' revisions start here, so that they differ from those of an earlier run
 	bool take_all;           // services in the kernel that we do not know are removed, not left alone
@@ -41,6 +51,12 @@ struct state {
 	void (*agent_changed)(void *ctx, struct agent *agent);
 	// an agent is about to go
 	void (*agent_gone)(void *ctx, struct agent *agent);
+	// a backend's verdict came or went without a check: it was restored, or its pulse has ended
+	void (*verdict_changed)(void *ctx, struct backend *backend);
+	// a backend with trouble is about to go
+	void (*backend_gone)(void *ctx, struct backend *backend);
+	// does IPVS leave packets alone at present, since this host is the others' backup?
+	bool (*is_standby)(void *ctx);
 	// there is a new deadline at due_ms (monotonic); the others have not come nearer
 	void (*lease_due)(void *ctx, msec_t due_ms);
 	// a backend has begun to drain
@@ -158,6 +174,22 @@ int state_answer(struct state *state, const struct agent *agent, msec_t max_age_
 	struct err *err);
 // Leases that are due.
 void state_expire(struct state *state);
+
+// --- checks along the path of traffic: state_path.c ---
+
+// Where a check goes now, and what became of it: struct probe_hooks, whose ctx is the state. ret->full_size is always
+// filled in.
+int state_aim(
+	void *state, const struct inet_endpoint *to, struct probe_path *path, bool straight, struct check_target *ret);
+bool state_heard(void *state, const struct check_spec *spec, struct probe_path *path, enum check_outcome outcome);
+void state_asked(void *state, struct probe_path *path, enum check_outcome outcome);
+// The path of traffic to a backend, for one more check of it, whatever its pulse does; it is in the kernel after the
+// next settle. NULL: there is none.
+struct probe_path *state_path_get(struct state *state, const struct probe_way *way);
+void state_path_put(struct state *state, struct probe_path *path);
+// Can checks go along it now? Otherwise they go to the real server's own address, and path->problem says why.
+bool state_path_works(const struct state *state, const struct probe_path *path);
+bool state_is_mark(const struct state *state, const struct ipvs_key *key); // is it out of our range?
 
 // A pulse's verdict changed.
 void state_health_changed(struct state *state, struct backend *backend);

@@ -116,7 +116,7 @@ static void bind_one(
 	}
 	backend->agent_state = (int)said;
 	model_set_agent_reason(backend, reported->reason);
-	health_watch(state->health, backend);
+	state_watch(state, backend);
 	state_touch_backend(state, backend);
 }
 

@@ -140,6 +140,8 @@ static void read_service(struct reading *reading, json_t *json)
 		int rc = model_check_service(&options, &err);
 
 		if (!rc)
+			rc = state_check_mark(reading->state, &options, &err);
+		if (!rc)
 			rc = check_next_key(reading, &options, &err);
 		if (!rc && !reading->document->dry_run) // which leaves the kernel alone
 			rc = state_check_kernel(reading->state, model_service(&reading->state->model, reading->service),

@@ -30,6 +30,19 @@ void state_drop_backend(struct state *state, struct backend *backend);
 // Rows of everything that a backend may have but its options, deleted.
 int state_delete_backend_rows(struct state *state, const struct backend *backend, struct err *err);
 
+// The backend's pulse, as it is now: begun, begun anew or ended, with the path that it takes. -- state_path.c
+void state_watch(struct state *state, struct backend *backend);
+// Its end, before the backend goes.
+void state_unwatch(struct state *state, struct backend *backend);
+// Reads the marks that an earlier run has left in the kernel, so that paths find them again; then lets go of those that
+// nobody asked for.
+void state_find_marks(struct state *state);
+void state_sweep_marks(struct state *state);
+// The kernel has refused a path's service.
+void state_path_refused(struct state *state, struct probe_path *path, const struct err *why);
+// Firewall marks of checks are not for services. 0 or -EINVAL.
+int state_check_mark(const struct state *state, const struct service_options *options, struct err *err);
+
 // Is the place of a service, or of a backend, free (or its own)? 0 or -EEXIST.
 // Has the kernel what these options ask for, and the service, if there is one, did not? -- state_turn.c
 int state_check_kernel(

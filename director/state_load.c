@@ -38,6 +38,8 @@ static int restore_service(struct state *state, const char *name, const char *te
 	int rc = parse_row(&service_fields, text, &options, err);
 	if (!rc)
 		rc = model_check_service(&options, err);
+	if (!rc)
+		rc = state_check_mark(state, &options, err);
 	if (rc)
 		return rc;
 	if (service)
@@ -85,6 +87,10 @@ static int restore_verdict(struct state *state, struct backend *backend, const c
 	backend->health->down = true;
 	snprintf(backend->health->reason, sizeof(backend->health->reason), "%s", text);
 	state_touch_backend(state, backend);
+	if (backend->path)
+		backend->path->counts = true;
+	if (state->verdict_changed)
+		state->verdict_changed(state->ctx, backend);
 	return 0;
 }
 
@@ -302,12 +308,15 @@ int state_load(struct state *state, struct err *err)
 		STORE_DOWN };
 	int rc = reconcile_observe(state->reconcile, err);
 
+	if (!rc)
+		state_find_marks(state);
 	for (size_t i = 0; i < ARRAY_SIZE(kinds) && !rc; i++)
 		rc = store_each(state->store, kinds[i], load_row, &(struct loading) { state, kinds[i] }, err);
 	if (!rc)
 		rc = adopt_vips(state, err);
 	if (!rc)
 		rc = adopt_services(state, err);
+	state_sweep_marks(state);
 	if (rc)
 		return rc;
 	size_t before = reconcile_messages(state->reconcile);
@@ -336,6 +345,9 @@ int state_verify(struct state *state, bool *ret_done, struct err *err)
 		for (const struct service *s = state->model.services; s; s = s->hh.next)
 			if (!reconcile_knows(state->reconcile, &s->key))
 				reconcile_touch(state->reconcile, &s->key);
+		for (const struct probe_path *p = state->model.paths; p; p = p->hh.next)
+			if (!reconcile_knows(state->reconcile, &p->key))
+				reconcile_touch(state->reconcile, &p->key);
 		vips = vip_verify(state->vip, err);
 		if (vips < 0)
 			return vips;
@@ -344,7 +356,7 @@ int state_verify(struct state *state, bool *ret_done, struct err *err)
 		struct ipvs_key key;
 
 		rc = reconcile_verify_next(state->reconcile, &key, err);
-		if (rc > 0 && state->take_all)
+		if (rc > 0 && (state->take_all || state_is_mark(state, &key)))
 			reconcile_claim(state->reconcile, &key);
 		// ours but not wanted: the kernel refused to delete it
 		if (rc > 0 && (reconcile_owns(state->reconcile, &key) || model_service_by_key(&state->model, &key)))
@@ -364,7 +376,7 @@ void state_flush_kernel(struct state *state)
 	// an empty model is what the kernel shall hold; the store stays
 	for (struct service *s = state->model.services; s; s = s->hh.next)
 		for (struct backend *b = s->backends; b; b = b->next)
-			health_forget(b);
+			state_unwatch(state, b);
 	for (struct service *s = state->model.services; s; s = s->hh.next)
 		reconcile_touch(state->reconcile, &s->key);
 	vip_unwant_all(state->vip);
@@ -377,7 +389,7 @@ void state_clear(struct state *state)
 {
 	for (struct service *s = state->model.services; s; s = s->hh.next)
 		for (struct backend *b = s->backends; b; b = b->next)
-			health_forget(b);
+			state_unwatch(state, b);
 	model_clear(&state->model);
 	state_free_stale(state);
 }

@@ -170,12 +170,17 @@ static void on_refused(
 	void *ctx, const struct ipvs_key *key, const struct inet_endpoint *to, int error, const struct err *why)
 {
 	struct state *state = ctx;
+	struct probe_path *path = model_path_by_key(&state->model, key);
 	const struct service *service = model_service_by_key(&state->model, key);
 	const struct backend *backend = backend_of(service, to);
 	char text[IPVS_KEY_MAX], at[INET_ENDPOINT_MAX];
 	struct err err = *why;
 	int rc = explain(service, backend, error, &err);
 
+	if (path) { // nobody asked for it
+		state_path_refused(state, path, &err);
+		return;
+	}
 	if (state->staged && !(backend && backend->agent)) {
 		if (!state->refused) {
 			state->refused = rc;

@@ -6,12 +6,20 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 
-bool sysctl_forwards(int family)
+static bool is_on(const char *path)
 {
-	const char *path =
-		family == AF_INET6 ? "/proc/sys/net/ipv6/conf/all/forwarding" : "/proc/sys/net/ipv4/ip_forward";
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
 	char value = '0';
 
 	return fd >= 0 && read(fd, &value, 1) == 1 && value != '0';
+}
+
+bool sysctl_forwards(int family)
+{
+	return is_on(family == AF_INET6 ? "/proc/sys/net/ipv6/conf/all/forwarding" : "/proc/sys/net/ipv4/ip_forward");
+}
+
+bool sysctl_backup_only(void)
+{
+	return is_on("/proc/sys/net/ipv4/vs/backup_only");
 }

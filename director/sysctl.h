@@ -8,4 +8,7 @@
 // Does this host forward packets of the family? Without it the replies of nat backends end here.
 bool sysctl_forwards(int family);
 
+// Shall this host not balance while it runs a backup sync daemon?
+bool sysctl_backup_only(void);
+
 #endif

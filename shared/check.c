@@ -4,6 +4,7 @@
 #include "shared/util.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 static const struct field_choice kind_choices[] = {
@@ -11,6 +12,13 @@ static const struct field_choice kind_choices[] = {
 	{ "tcp", CHECK_TCP },
 	{ "http", CHECK_HTTP },
 	{ "exec", CHECK_EXEC },
+	{ NULL, 0 },
+};
+
+const struct field_choice check_via_choices[] = {
+	{ "auto", CHECK_VIA_AUTO },
+	{ "rip", CHECK_VIA_RIP },
+	{ "vip", CHECK_VIA_VIP },
 	{ NULL, 0 },
 };
 
@@ -71,6 +79,12 @@ static const struct field spec_rows[] = {
 		.help = "no answer after this is a failure" },
 	{ "args", FIELD_OBJECT, SPEC(args), .sub = &arg_fields, .def = "{}",
 		.help = "method, port, path, host, expect; exec (agents only): command, user" },
+	{ "via", FIELD_CHOICE, SPEC(via), .choices = check_via_choices, .def = "\"auto\"",
+		.help = "way of its packets: rip to the real server's own address, vip as traffic goes; auto: vip for "
+			"dr and tunnels" },
+	{ "full_size", FIELD_BOOL, SPEC(full_size), .def = "false",
+		.help = "with vip: it passes only when a packet gets through that is as large as the path should "
+			"carry" },
 	{ "path", FIELD_CUSTOM, SPEC(args.path), .parse = parse_path, .hidden = true },
 };
 
@@ -85,16 +99,38 @@ const struct field_table check_fields = {
 	.defaults = &spec_defaults,
 };
 
-int check_start(const struct check_env *env, const struct check_spec *spec, const struct inet_endpoint *to,
+const char *check_target_format(const struct check_target *target, char buf[CHECK_TARGET_MAX])
+{
+	char real[INET_ENDPOINT_MAX], vip[INET_ADDR_MAX];
+
+	if (!inet_addr_is_set(&target->real.addr))
+		return inet_endpoint_format(&target->to, buf);
+	snprintf(buf, CHECK_TARGET_MAX, "%s via VIP %s", inet_endpoint_format(&target->real, real),
+		inet_addr_format(&target->to.addr, vip));
+	return buf;
+}
+
+struct sockpath check_path(const struct check_target *target)
+{
+	// TCP's own options are part of the segment (net/ipv4/tcp_output.c, tcp_sync_mss)
+	const uint32_t headers = target->to.addr.family == AF_INET6 ? 40 + 20 : 20 + 20, largest = 32767;
+	struct sockpath path = target->path;
+
+	if (target->full_size > headers + 88)
+		path.segment = target->full_size - headers < largest ? target->full_size - headers : largest;
+	return path;
+}
+
+int check_start(const struct check_env *env, const struct check_spec *spec, const struct check_target *given,
 	check_done_fn done, void *ctx, struct check **ret)
 {
-	struct inet_endpoint target = *to;
+	struct check_target target = *given;
 	struct check *check = NULL;
 
 	if (spec->kind == CHECK_NONE)
 		return -EINVAL;
 	if (spec->args.port)
-		target.port = (uint16_t)spec->args.port;
+		target.to.port = target.real.port = (uint16_t)spec->args.port;
 	int rc = types[spec->kind]->start(env, spec, &target, &check);
 	if (rc)
 		return rc;
@@ -140,4 +176,21 @@ enum check_outcome check_outcome_of(int error)
 	default:
 		return CHECK_BROKEN;
 	}
+}
+
+const char *check_outcome_name(enum check_outcome outcome)
+{
+	static const char *const names[] = {
+		[CHECK_PASS] = "answers",
+		[CHECK_REFUSED] = "refused",
+		[CHECK_TIMEOUT] = "no answer",
+		[CHECK_UNREACHABLE] = "unreachable",
+		[CHECK_NO_PORT] = "ICMP port unreachable",
+		[CHECK_NO_PROTOCOL] = "ICMP protocol unreachable",
+		[CHECK_PROHIBITED] = "ICMP prohibited",
+		[CHECK_WRONG] = "wrong answer",
+		[CHECK_BROKEN] = "cannot be checked",
+	};
+
+	return names[outcome];
 }

@@ -13,17 +13,30 @@
 #include "shared/field.h"
 #include "shared/http_client.h"
 #include "shared/inet.h"
+#include "shared/sockpath.h"
 
 #include <stdint.h>
 #include <uv.h>
 
 enum check_kind { CHECK_NONE, CHECK_TCP, CHECK_HTTP, CHECK_EXEC };
 
+// Which way the packets of a director's check take.
+enum check_via {
+	CHECK_VIA_AUTO, // as traffic does, where that is not nat and the check goes to the service's own port
+	CHECK_VIA_RIP,  // straight to the real server's own address
+	CHECK_VIA_VIP,  // to the VIP, as traffic does
+};
+extern const struct field_choice check_via_choices[];
+
 enum check_outcome {
 	CHECK_PASS,
 	CHECK_REFUSED,     // the host answered that nobody listens
 	CHECK_TIMEOUT,     // no answer in time
 	CHECK_UNREACHABLE, // no route, no neighbour
+	// an ICMP message said no; told apart only where the path asks for explanations
+	CHECK_NO_PORT,     // port unreachable
+	CHECK_NO_PROTOCOL, // protocol unreachable
+	CHECK_PROHIBITED,  // by a filter
 	CHECK_WRONG,       // an answer, but not the expected one
 	CHECK_BROKEN,      // the check itself could not be carried out
 };
@@ -45,6 +58,8 @@ struct check_spec {
 	int kind; // enum check_kind
 	msec_t interval_ms;
 	msec_t timeout_ms;
+	int via;        // enum check_via
+	bool full_size; // a packet of the check is as large as the path should carry
 	struct check_args args;
 };
 
@@ -55,6 +70,21 @@ extern const struct field_table check_fields;
 		.method = "GET", .path = "/", .expect = 200 \
 	}
 #define CHECK_SPEC_DEFAULTS .interval_ms = 60000, .timeout_ms = 5000, .args = CHECK_ARGS_DEFAULTS
+
+// What is checked, and how its packets go there: with a mark the socket is connected to the VIP, and the packets come
+// out at one real server.
+struct check_target {
+	struct inet_endpoint to;   // connected to
+	struct inet_endpoint real; // the real server, when `to` is a VIP; for people
+	struct sockpath path;
+	uint32_t full_size; // bytes: one packet at least shall be as large, and may not be cut; 0: as they come
+};
+
+// "10.0.0.11:80", "10.0.0.11:80 via VIP 10.0.0.100". Returns buf.
+#define CHECK_TARGET_MAX (2 * INET_ENDPOINT_MAX + 16)
+const char *check_target_format(const struct check_target *target, char buf[CHECK_TARGET_MAX]);
+// The path, with segments that fill a packet of full_size.
+struct sockpath check_path(const struct check_target *target);
 
 // What a check runs on; outlives every check.
 struct check_env {
@@ -71,19 +101,19 @@ struct check {
 	const struct check_type *type;
 	check_done_fn done;
 	void *ctx;
-	char what[INET_ENDPOINT_MAX + 32]; // "connect to 10.0.0.11:80", for reasons
+	char what[CHECK_TARGET_MAX + 32]; // "connect to 10.0.0.11:80", for reasons
 };
 
 struct check_type {
 	const char *name;
-	int (*start)(const struct check_env *env, const struct check_spec *spec, const struct inet_endpoint *to,
+	int (*start)(const struct check_env *env, const struct check_spec *spec, const struct check_target *target,
 		struct check **ret);
 	void (*cancel)(struct check *check); // ends it without a callback and frees it
 };
 
-// Starts one check of `to` (args.port overrides its port). done is called once, later, never from inside this call,
-// and the check is then gone. CHECK_NONE is not started: -EINVAL. Returns 0 or -errno.
-int check_start(const struct check_env *env, const struct check_spec *spec, const struct inet_endpoint *to,
+// Starts one check of the target (args.port overrides its port). done is called once, later, never from inside this
+// call, and the check is then gone. CHECK_NONE is not started: -EINVAL. Returns 0 or -errno.
+int check_start(const struct check_env *env, const struct check_spec *spec, const struct check_target *target,
 	check_done_fn done, void *ctx, struct check **ret);
 
 void check_cancel(struct check *check); // NULL is allowed
@@ -95,6 +125,9 @@ int check_find_user(struct check_args *args, struct err *err);
 
 // For the kinds: the outcome that an errno of connect(2) stands for.
 enum check_outcome check_outcome_of(int error);
+
+// An outcome in a word, for people: "connected", "refused", "no answer".
+const char *check_outcome_name(enum check_outcome outcome);
 
 extern const struct check_type check_tcp, check_http, check_exec;
 

@@ -265,8 +265,8 @@ static int spawn(struct exec_check *check, const struct check_env *env, const st
 	return uv_spawn(env->loop, &check->process, &options);
 }
 
-static int exec_start(
-	const struct check_env *env, const struct check_spec *spec, const struct inet_endpoint *to, struct check **ret)
+static int exec_start(const struct check_env *env, const struct check_spec *spec, const struct check_target *target,
+	struct check **ret)
 {
 	struct exec_check *check = calloc(1, sizeof(*check));
 	int ends[2];
@@ -283,7 +283,7 @@ static int exec_start(
 	uv_timer_init(env->loop, &check->timer);
 	check->output.data = check->process.data = check->timer.data = check;
 	check->open_handles = 3;
-	int rc = spawn(check, env, spec, to, ends[1]);
+	int rc = spawn(check, env, spec, &target->to, ends[1]);
 
 	close(ends[1]);
 	if (uv_pipe_open(&check->output, ends[0]))

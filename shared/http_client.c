@@ -27,6 +27,7 @@ struct http_call {
 	char *body;
 	size_t len, room;
 	char error[CURL_ERROR_SIZE];
+	struct sockpath path;
 };
 
 struct watch {
@@ -250,6 +251,17 @@ int http_client_new(uv_loop_t *loop, struct http_client **ret, struct err *err)
 	return 0;
 }
 
+static int set_path(void *ctx, curl_socket_t fd, curlsocktype purpose)
+{
+	const struct http_call *call = ctx;
+	int family = AF_INET;
+	socklen_t len = sizeof(family);
+
+	(void)purpose;
+	getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &len);
+	return sockpath_apply(&call->path, fd, family) ? CURL_SOCKOPT_ERROR : CURL_SOCKOPT_OK;
+}
+
 static void set_options(struct http_call *call, const struct http_request *request)
 {
 	CURL *easy = call->easy;
@@ -274,7 +286,12 @@ static void set_options(struct http_call *call, const struct http_request *reque
 		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE, (long)request->body_len);
 		curl_easy_setopt(easy, CURLOPT_COPYPOSTFIELDS, request->body);
 	}
-	if (request->fresh_connection) {
+	if (!sockpath_is_plain(&request->path)) {
+		call->path = request->path;
+		curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, set_path);
+		curl_easy_setopt(easy, CURLOPT_SOCKOPTDATA, call);
+	}
+	if (request->fresh_connection || !sockpath_is_plain(&request->path)) {
 		curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
 		curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
 	}
@@ -308,6 +325,8 @@ int http_client_start(struct http_client *client, const struct http_request *req
 		snprintf(line, sizeof(line), "Host: %s", request->host_header);
 		call->headers = curl_slist_append(call->headers, line);
 	}
+	if (request->header)
+		call->headers = curl_slist_append(call->headers, request->header);
 	curl_easy_setopt(call->easy, CURLOPT_HTTPHEADER, call->headers);
 	call->link = &client->calls;
 	call->next = client->calls;

@@ -9,6 +9,7 @@
 #include "shared/clock.h"
 #include "shared/err.h"
 #include "shared/inet.h"
+#include "shared/sockpath.h"
 #include "shared/util.h"
 
 #include <stdbool.h>
@@ -24,11 +25,13 @@ struct http_request {
 	const char *body; // JSON text or NULL
 	size_t body_len;
 	const char *host_header; // NULL: from the URL
+	const char *header;      // one more, "Name: value"; NULL: none
 	msec_t connect_timeout_ms;
 	msec_t timeout_ms;     // for the whole exchange
 	size_t answer_max;     // bytes of body kept; more is an error unless cut_answer
 	bool cut_answer;       // a longer body is cut, not an error
 	bool fresh_connection; // neither reuse a connection nor keep it (health checks)
+	struct sockpath path;  // of its socket, which is then a fresh one; the address in the URL must be numeric
 };
 
 struct http_answer {

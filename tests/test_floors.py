@@ -19,15 +19,15 @@ ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 FLOORS = {
     "shared": [
         ["err", "log", "clock", "inet", "diff", "field", "field_type", "out", "slices", "util", "footprint"],
-        ["confile", "confile_*", "options", "http_client", "notify", "tunnel"],
+        ["confile", "confile_*", "options", "http_client", "notify", "sockpath", "tunnel"],
         ["netsock", "iflink", "ifaddr", "route", "route_*", "fou", "neigh"],
         ["check", "check_*", "protocol"],
     ],
     "director": [
         [],
-        ["model", "model_*", "ipvs_key"],
-        ["store", "store_*", "lease", "health", "ipvs", "ipvs_*", "announce", "path", "settings", "settings_fields", "sync", "sysctl"],
-        ["split", "desired", "known", "proven", "reconcile", "probe", "vip", "state", "state_*"],
+        ["fault", "model", "model_*", "ipvs_key"],
+        ["store", "store_*", "lease", "health", "ipvs", "ipvs_*", "announce", "path", "probe", "replies", "settings", "settings_fields", "sync", "sysctl"],
+        ["split", "desired", "known", "proven", "reconcile", "diagnose", "vip", "state", "state_*"],
         ["http_server", "auth", "api", "api_*", "metrics", "events"],
         ["config", "director", "main"],
     ],

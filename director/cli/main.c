@@ -234,7 +234,7 @@ static int run(
 	const bool has_file = command->kind == COMMAND_APPLY || command->kind == COMMAND_IMPORT;
 	_cleanup_(answer_free_cleanup) struct answer *answer = NULL;
 	_cleanup_free_ char *body = NULL;
-	char query[80] = "";
+	char query[80] = "", pair[200];
 	size_t len = 0;
 	int rc = has_file ? read_file(argument, &body, &len, err) : 0;
 
@@ -242,12 +242,17 @@ static int run(
 		rc = add_to_document(director, argument, &body, &len, err);
 	if (rc)
 		return rc;
+	if (command->kind == COMMAND_PAIR)
+		snprintf(pair, sizeof(pair), "%s/%s", argument, words->word[2]);
+	const char *more = command->kind != COMMAND_PAIR && words->word[2] ? words->word[2] : "";
 	if (command->query)
-		snprintf(query, sizeof(query), "%s%.40s", command->query, words->word[2] ? words->word[2] : "");
+		snprintf(query, sizeof(query), "%s%.40s", command->query, more);
 	const struct question question = {
 		.method = command->method,
 		.resource = command->resource,
-		.name = has_file ? NULL : argument,
+		.name = has_file                        ? NULL
+			: command->kind == COMMAND_PAIR ? pair
+							: argument,
 		.query = *query ? query : NULL,
 		.body = body,
 		.body_len = len,
@@ -261,7 +266,7 @@ static int run(
 	rc = request_ask(director, &question, &answer, err);
 	if (rc)
 		say_mistakes(answer, argument ? argument : "");
-	return rc ? rc : show(command, answer, argument, json, err);
+	return rc ? rc : show(command, answer, command->kind == COMMAND_PAIR ? pair : argument, json, err);
 }
 
 static void help(void)

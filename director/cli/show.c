@@ -8,6 +8,7 @@
 #include "shared/util.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <string.h>
 
 #define FIELD_NAME_MAX 32
@@ -443,6 +444,53 @@ static int show_drain(const json_t *answer, const char *argument, FILE *out)
 	return 0;
 }
 
+static void __attribute__((format(printf, 2, 3))) print_line(FILE *out, const char *fmt, ...)
+{
+	char line[1024];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(line, sizeof(line), fmt, args);
+	va_end(args);
+	_cleanup_free_ char *clean = text_clean(line);
+	fprintf(out, "%s\n", clean ? clean : "");
+}
+
+// The backend as it is, what each probe has seen, and what follows from it.
+static int show_why(const json_t *answer, const char *argument, FILE *out)
+{
+	static const struct {
+		const char *name, *title;
+	} rows[] = {
+		{ "rip", "its own address" },
+		{ "rip_other_port", "its own address, another port" },
+		{ "vip", "along the path of traffic" },
+		{ "vip_other_port", "along the path, another port" },
+		{ "vip_full_size", "along the path, full-size" },
+	};
+	const json_t *diagnosis = json_object_get(answer, "diagnosis");
+	const char *status = string_at(answer, "status"), *reason = string_at(answer, "reason");
+	const char *text = string_at(diagnosis, "text"), *agent = string_at(answer, "node");
+	const char *problem = string_at(answer, "via_problem");
+
+	print_line(out, "%s: %s%s%s", argument, status ? status : "-", reason ? ": " : "", reason ? reason : "");
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		const char *seen = string_at(diagnosis, rows[i].name);
+
+		if (seen)
+			print_line(out, "  %-31s %s", rows[i].title, seen);
+	}
+	if (json_is_integer(value_at(diagnosis, "full_size")))
+		fprintf(out, "  %-31s %" JSON_INTEGER_FORMAT " bytes\n", "largest packet of a client",
+			json_integer_value(value_at(diagnosis, "full_size")));
+	if (agent)
+		print_line(out, "  %-31s %s", "its agent", agent);
+	if (problem)
+		print_line(out, "checks cannot go along the path: %s", problem);
+	print_line(out, "%s", text ? text : "this director does not say why");
+	return 0;
+}
+
 const struct command commands[] = {
 	{ "services", NULL, NULL, "GET", "service", "expand=1", COMMAND_SHOW, show_services, "all virtual services" },
 	{ "service", "NAME", NULL, "GET", "service", "expand=1", COMMAND_SHOW, show_service,
@@ -451,6 +499,8 @@ const struct command commands[] = {
 		"all backends, or those of one service" },
 	{ "agents", NULL, NULL, "GET", "agent", NULL, COMMAND_SHOW, show_agents,
 		"agents, their leases and what they registered" },
+	{ "why", "SERVICE", "BACKEND", "GET", "service", "why=1", COMMAND_PAIR, show_why,
+		"probes a backend now and says what is wrong with it" },
 	{ "drain", "SERVICE[/BACKEND]", "TIME", "DELETE", "service", "drain=", COMMAND_SHOW, show_drain,
 		"no new connections; deleted when the open ones have ended, at the latest after TIME" },
 	{ "undrain", "SERVICE[/BACKEND]", NULL, "DELETE", "service", "drain=cancel", COMMAND_SHOW, show_drain,

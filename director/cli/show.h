@@ -18,6 +18,7 @@ enum command_kind {
 	COMMAND_APPLY,  // sends the file
 	COMMAND_IMPORT, // adds what the file (ipvsadm -S) has to the document that is there
 	COMMAND_EXPORT, // prints the answer as it is
+	COMMAND_PAIR,   // the second argument names something in the first
 };
 
 struct command {

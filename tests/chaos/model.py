@@ -14,7 +14,7 @@ import ipaddress
 import re
 import socket
 
-PULSE = {"type": "none", "interval": "1m", "timeout": "5s"}
+PULSE = {"type": "none", "interval": "1m", "timeout": "5s", "via": "auto", "full_size": False}
 SCHEDULERS = ("rr", "wrr", "lc", "wlc", "sh", "mh", "sed", "nq", "dh", "lblc", "fo", "ovf")
 NO_SCHEDULER = "nope"  # a good name, which the kernel does not know
 FLAGS = ("flag-1", "flag-2", "flag-3")

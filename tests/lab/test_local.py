@@ -133,6 +133,7 @@ def test_a_program_as_a_check():
 def test_a_mistake_in_a_check_is_named():
     with dr_topology() as t:
         for check, words in (("maybe", ["backends.web.check", "maybe", "listen, none"]), ({"type": "icmp"}, ["backends.web.check.type", "icmp", "http"]),
+                             ({"via": "vip"}, ["backends.web.check.via", "director"]),
                              ({"type": "exec"}, ["backends.web.check.args.command", "missing"]),
                              ({"type": "exec", "args": {"command": ["/bin/true"], "user": "nobody-here"}}, ["backends.web.check.args.user", "no user"])):
             agent = Agent(t.r1, ["http://10.1.0.10:4672"], {"web": {"check": check}}, start=False)

@@ -27,7 +27,7 @@ def start(t, backend, outer=4, inner=4, servers=None, **config):
     vip = t.vip if inner == 4 else t.vip6
     director = Director(t.di)
     director.make("web", host=vip, port=80, method="rr")
-    made = [Agent(s, [director], {"web": backend}, address=s.v6 if outer == 6 else s.v4, ttl="5s", **config) for s in servers or t.servers]
+    made = [Agent(s, [director], {"web": backend}, address=s.v6 if outer == 6 else s.v4, **{"ttl": "5s", **config}) for s in servers or t.servers]
     for agent in made:
         wait_state(agent, "up", timeout=10)
     wait_weights(director, *[100] * len(made))

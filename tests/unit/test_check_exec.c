@@ -47,11 +47,11 @@ static int start(struct run *run, const char *text, struct check **ret)
 	struct check_spec spec;
 	struct err err = { 0 };
 	const struct check_env env = { .loop = &run->loop, .service = "web", .protocol = IPPROTO_UDP };
-	struct inet_endpoint to = { .port = 53 };
+	struct check_target to = { .to.port = 53 };
 
 	*run = (struct run) { 0 };
 	uv_loop_init(&run->loop);
-	inet_addr_parse("10.0.0.100", &to.addr);
+	inet_addr_parse("10.0.0.100", &to.to.addr);
 	if (parse(text, &spec, &err))
 		fail_msg("%s: %s", text, err.text);
 	int rc = check_start(&env, &spec, &to, on_done, run, ret);
@@ -254,7 +254,7 @@ static void test_user(void **state)
 	struct run run = { 0 };
 	struct check *check;
 	const struct check_env env = { .loop = &run.loop };
-	const struct inet_endpoint to = { 0 };
+	const struct check_target to = { 0 };
 
 	uv_loop_init(&run.loop);
 	strcpy(spec.args.user, "nobody");

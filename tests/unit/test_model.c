@@ -36,6 +36,48 @@ static struct backend_options backend_on(const char *rip, uint16_t port, int met
 	return b;
 }
 
+// Which way a backend's pulse goes: the port of the mark's destination, or -1 for the real server's own address.
+static void test_ways_of_checks(void **state)
+{
+	struct model model = { 0 };
+	const struct service_options on_port = service_on("10.0.0.1", 80, IPPROTO_TCP);
+	struct service_options by_mark = *(const struct service_options *)service_fields.defaults;
+	const struct {
+		bool mark;
+		int method, via;
+		uint16_t port, check_port;
+		int way;
+	} rows[] = {
+		{ false, FORWARD_DR, CHECK_VIA_AUTO, 80, 0, 0 }, { false, FORWARD_GRE, CHECK_VIA_AUTO, 80, 80, 0 },
+		{ false, FORWARD_DR, CHECK_VIA_RIP, 80, 0, -1 },
+		{ false, FORWARD_DR, CHECK_VIA_AUTO, 80, 8080, -1 }, // perhaps a port that is for checks only
+		{ false, FORWARD_DR, CHECK_VIA_VIP, 80, 8080, 0 }, { false, FORWARD_NAT, CHECK_VIA_AUTO, 8080, 0, -1 },
+		{ false, FORWARD_NAT, CHECK_VIA_VIP, 8080, 0, 8080 },
+		{ false, FORWARD_NAT, CHECK_VIA_VIP, 8080, 9000, 0 },
+		{ true, FORWARD_DR, CHECK_VIA_VIP, 0, 80, -1 }, // no VIP
+	};
+
+	(void)state;
+	by_mark.fwmark = 7;
+	struct service *services[] = { model_add_service(&model, "port", &on_port),
+		model_add_service(&model, "mark", &by_mark) };
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct backend_options options = backend_on("10.0.0.2", rows[i].port, rows[i].method);
+		struct probe_way way;
+
+		options.pulse.via = rows[i].via;
+		options.pulse.args.port = rows[i].check_port;
+		struct backend *b = model_add_backend(services[rows[i].mark], "b", &options, NULL);
+		const bool along = model_probe_way(b, &way);
+		assert_int_equal(along, rows[i].way >= 0);
+		if (along)
+			assert_int_equal(way.to.port, rows[i].way);
+		assert_int_equal(model_probe_to(b, along).port, along ? 80 : rows[i].port);
+		model_remove_backend(b);
+	}
+	model_clear(&model);
+}
+
 static void test_pairs_that_the_kernel_cannot_serve(void **state)
 {
 	struct model model = { 0 };
@@ -283,10 +325,11 @@ static void test_weight_follows_status(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_pairs_that_the_kernel_cannot_serve),
-		cmocka_unit_test(test_service_changes), cmocka_unit_test(test_lookup_by_key),
-		cmocka_unit_test(test_weight_follows_status), cmocka_unit_test(test_services_that_cannot_be),
-		cmocka_unit_test(test_cursor_steps_over_what_goes), cmocka_unit_test(test_places_and_names_are_found) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_ways_of_checks),
+		cmocka_unit_test(test_pairs_that_the_kernel_cannot_serve), cmocka_unit_test(test_service_changes),
+		cmocka_unit_test(test_lookup_by_key), cmocka_unit_test(test_weight_follows_status),
+		cmocka_unit_test(test_services_that_cannot_be), cmocka_unit_test(test_cursor_steps_over_what_goes),
+		cmocka_unit_test(test_places_and_names_are_found) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "director/probe.h"
+
+#include "shared/clock.h"
+#include "shared/util.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+#include <utlist.h>
+
+struct probes {
+	const struct check_env *env;
+	struct probe_hooks hooks;
+	struct probe *all;
+};
+
+struct probe {
+	UT_hash_handle hh;
+	struct probes *probes;
+	unsigned int users;
+	struct check *check; // running; NULL: none is
+	bool straight;       // it does not go along the path
+	bool again;          // it is asked straight, since it was silent along the path
+	uint32_t runs;       // begun
+	struct probe_wait *waiting;
+	// the last result, kept while there are several users
+	msec_t ended_ms; // 0: there is none
+	enum check_outcome outcome;
+	char *reason;
+	msec_t rejected_ms; // 0: it was not, or has passed since
+	enum check_outcome rejected;
+	struct probe_key {
+		struct check_spec spec; // without what is each user's own
+		struct inet_endpoint to;
+		const struct probe_path *path;
+	} key;
+	struct probe_path *path;
+};
+
+int probes_new(const struct check_env *env, const struct probe_hooks *hooks, struct probes **ret, struct err *err)
+{
+	struct probes *probes = calloc(1, sizeof(*probes));
+
+	if (!probes)
+		return err_set(err, -ENOMEM, NULL, "out of memory");
+	probes->env = env;
+	probes->hooks = *hooks;
+	*ret = probes;
+	return 0;
+}
+
+void probes_free(struct probes *probes)
+{
+	free(probes);
+}
+
+static void make_key(const struct check_spec *spec, const struct inet_endpoint *to, const struct probe_path *path,
+	struct probe_key *ret)
+{
+	memset(ret, 0, sizeof(*ret)); // padding, too: it is a hash key
+	memcpy(&ret->spec, spec, sizeof(*spec));
+	ret->spec.set = 0;
+	ret->spec.interval_ms = 0;
+	// the path says it, but how much is made of its silence
+	ret->spec.via = path && spec->via == CHECK_VIA_VIP ? CHECK_VIA_VIP : CHECK_VIA_AUTO;
+	ret->to = *to;
+	ret->path = path;
+}
+
+bool probe_is(const struct probe *probe, const struct check_spec *spec, const struct inet_endpoint *to,
+	const struct probe_path *path)
+{
+	struct probe_key key;
+
+	make_key(spec, to, path, &key);
+	return memcmp(&key, &probe->key, sizeof(key)) == 0;
+}
+
+int probe_join(struct probes *probes, const struct check_spec *spec, const struct inet_endpoint *to,
+	struct probe_path *path, struct probe **ret)
+{
+	struct probe_key key;
+	struct probe *probe = NULL;
+
+	make_key(spec, to, path, &key);
+	HASH_FIND(hh, probes->all, &key, sizeof(key), probe);
+	if (!probe) {
+		probe = calloc(1, sizeof(*probe));
+		if (!probe)
+			return -ENOMEM;
+		probe->probes = probes;
+		probe->path = path;
+		memcpy(&probe->key, &key, sizeof(key));
+		HASH_ADD(hh, probes->all, key, sizeof(probe->key), probe);
+	}
+	probe->users++;
+	*ret = probe;
+	return 0;
+}
+
+void probe_leave(struct probe *probe, struct probe_wait *wait)
+{
+	if (wait->done)
+		DL_DELETE(probe->waiting, wait);
+	wait->done = NULL;
+	if (--probe->users)
+		return;
+	check_cancel(probe->check);
+	HASH_DEL(probe->probes->all, probe);
+	free(probe->reason);
+	free(probe);
+}
+
+static void tell(struct probe_wait *wait, enum check_outcome outcome, const char *reason)
+{
+	const check_done_fn done = wait->done;
+
+	wait->done = NULL;
+	done(wait->ctx, outcome, reason);
+}
+
+static void note_rejection(struct probe *probe, enum check_outcome outcome)
+{
+	if (outcome == CHECK_PASS)
+		probe->rejected_ms = 0;
+	if (outcome != CHECK_NO_PORT && outcome != CHECK_NO_PROTOCOL && outcome != CHECK_PROHIBITED)
+		return;
+	probe->rejected = outcome;
+	probe->rejected_ms = clock_now_ms();
+}
+
+bool probe_was_rejected(const struct probe *probe, msec_t max_age_ms, enum check_outcome *ret)
+{
+	if (!probe->rejected_ms || clock_now_ms() - probe->rejected_ms > max_age_ms)
+		return false;
+	*ret = probe->rejected;
+	return true;
+}
+
+static void on_result(void *ctx, enum check_outcome outcome, const char *reason);
+
+// Starts a run. 0 or -errno.
+static int begin(struct probe *probe, bool straight)
+{
+	const struct probes *probes = probe->probes;
+	struct check_target target;
+	int rc = probes->hooks.aim(probes->hooks.ctx, &probe->key.to, probe->path, straight, &target);
+
+	if (rc)
+		return rc;
+	if (!probe->key.spec.full_size)
+		target.full_size = 0;
+	probe->straight = !target.path.mark;
+	return check_start(probes->env, &probe->key.spec, &target, on_result, probe, &probe->check);
+}
+
+static void on_result(void *ctx, enum check_outcome outcome, const char *reason)
+{
+	struct probe *probe = ctx;
+	const struct probe_hooks *hooks = &probe->probes->hooks;
+	const uint32_t run = probe->runs;
+
+	probe->check = NULL;
+	if (probe->again) {
+		probe->again = false;
+		hooks->asked(hooks->ctx, probe->path, outcome);
+	} else if (!probe->straight && !hooks->heard(hooks->ctx, &probe->key.spec, probe->path, outcome) &&
+		begin(probe, true) == 0) {
+		probe->again = true;
+		return;
+	}
+	free(STEAL(probe->reason));
+	probe->ended_ms = 0;
+	note_rejection(probe, outcome);
+	if (probe->users > 1 && (probe->reason = strdup(reason))) {
+		probe->ended_ms = clock_now_ms();
+		probe->outcome = outcome;
+	}
+	// whoever is told may ask for another run, or leave, and the last one takes the probe along
+	probe->users++;
+	while (probe->waiting && probe->waiting->run == run) {
+		struct probe_wait *wait = probe->waiting;
+
+		DL_DELETE(probe->waiting, wait);
+		tell(wait, outcome, reason);
+	}
+	probe_leave(probe, &(struct probe_wait) { 0 });
+}
+
+int probe_run(struct probe *probe, msec_t max_age_ms, struct probe_wait *wait, check_done_fn done, void *ctx)
+{
+	if (wait->done)
+		return 0; // it waits already
+	*wait = (struct probe_wait) { .done = done, .ctx = ctx };
+	if (probe->ended_ms && clock_now_ms() - probe->ended_ms <= max_age_ms) {
+		tell(wait, probe->outcome, probe->reason);
+		return 0;
+	}
+	if (!probe->check) {
+		int rc = begin(probe, false);
+
+		if (rc) {
+			wait->done = NULL;
+			return rc;
+		}
+		probe->runs++;
+	}
+	wait->run = probe->runs;
+	DL_APPEND(probe->waiting, wait);
+	return 0;
+}
