@@ -52,7 +52,7 @@ static void write_options(struct out *out, const struct backend *backend)
 
 static void write_metrics(struct out *out, const struct backend *backend, enum backend_status status)
 {
-	msec_t since_ms = backend->health ? backend->health->since_ms : 0;
+	msec_t since_ms = backend->health ? backend->health->judge.since_ms : 0;
 
 	out_key(out, "metrics"); // GORB's
 	out_open(out, '{');

@@ -15,6 +15,7 @@ const struct field_choice backend_status_choices[] = {
 	{ "setup", STATUS_SETUP },
 	{ "drain", STATUS_DRAIN },
 	{ "down", STATUS_DOWN },
+	{ "unknown", STATUS_UNKNOWN },
 	{ "up", STATUS_UP },
 	{ NULL, 0 },
 };
@@ -37,7 +38,15 @@ enum backend_status desired_status(const struct backend *backend)
 	}
 	if (backend->drain)
 		return STATUS_DRAIN;
-	return model_is_down(backend) ? STATUS_DOWN : STATUS_UP;
+	switch (model_verdict(backend)) {
+	case JUDGE_DOWN:
+		return STATUS_DOWN;
+	case JUDGE_UNKNOWN:
+		return STATUS_UNKNOWN;
+	case JUDGE_UP:
+		break;
+	}
+	return STATUS_UP;
 }
 
 const char *desired_reason(const struct backend *backend)
@@ -52,7 +61,9 @@ const char *desired_reason(const struct backend *backend)
 	case STATUS_DRAIN:
 		return backend->drain ? "it is leaving" : said;
 	case STATUS_DOWN:
-		return model_is_down(backend) ? backend->health->reason : said;
+		return model_verdict(backend) == JUDGE_DOWN ? backend->health->reason : said;
+	case STATUS_UNKNOWN:
+		return "no check is over yet";
 	case STATUS_UP:
 		break;
 	}
@@ -94,7 +105,7 @@ int desired_split(struct service *service)
 	for (const struct backend *b = service->backends; b; b = b->next)
 		members[i++] = (struct split_member) {
 			.group = version_of(split, b),
-			.base = desired_status(b) == STATUS_UP ? b->options.weight : 0,
+			.base = desired_status(b) == STATUS_UP ? desired_own_weight(b) : 0,
 		};
 	split_weights(groups, split->count, members, i, slots_of(service->options.scheduler));
 	i = 0;
@@ -125,11 +136,20 @@ void desired_silent(const struct service *service, struct out *out)
 	}
 }
 
+uint32_t desired_own_weight(const struct backend *backend)
+{
+	const uint32_t weight = backend->options.weight,
+		       part = backend->comeback ? backend->comeback->part : JUDGE_WHOLE,
+		       now = weight * part / JUDGE_WHOLE;
+
+	return now || !weight ? now : 1; // 0 would keep it out
+}
+
 uint32_t desired_weight(const struct backend *backend)
 {
 	if (desired_status(backend) != STATUS_UP)
 		return 0;
-	return backend->service->split ? backend->split_weight : backend->options.weight;
+	return backend->service->split ? backend->split_weight : desired_own_weight(backend);
 }
 
 // The kernel's form of a prefix length: a mask in network order for IPv4, the length itself for IPv6.

@@ -17,7 +17,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define DRAIN_TICK_MS 1000
+#define TICK_MS 1000
 
 struct director {
 	struct config *config;
@@ -37,7 +37,7 @@ struct director {
 	struct api api;
 	struct http_server *http;
 	uv_signal_t terminate, interrupt, hangup;
-	uv_timer_t lease, resync, drain;
+	uv_timer_t lease, resync, tick;
 	uv_prepare_t turn;
 	msec_t lease_due_ms; // when the lease timer fires, -1: it is not set
 	int repairs;         // made by the verification under way
@@ -99,20 +99,20 @@ static void on_resync(uv_timer_t *timer)
 	uv_timer_start(timer, on_resync, done ? (uint64_t)d->config->resync_ms : 1, 0);
 }
 
-static void on_drain(uv_timer_t *timer)
+static void on_tick(uv_timer_t *timer)
 {
 	struct director *d = timer->data;
 
-	if (!state_drain_tick(&d->state))
+	if (!state_tick(&d->state))
 		uv_timer_stop(timer);
 }
 
-static void drain_due(void *ctx)
+static void tick_due(void *ctx)
 {
 	struct director *d = ctx;
 
-	if (!uv_is_active((uv_handle_t *)&d->drain))
-		uv_timer_start(&d->drain, on_drain, DRAIN_TICK_MS, DRAIN_TICK_MS);
+	if (!uv_is_active((uv_handle_t *)&d->tick))
+		uv_timer_start(&d->tick, on_tick, TICK_MS, TICK_MS);
 }
 
 static bool is_sync_declared(const struct config *config)
@@ -339,7 +339,7 @@ static int load_state(struct director *d, struct err *err)
 		.agent_changed = agent_changed,
 		.agent_gone = agent_gone,
 		.lease_due = lease_due,
-		.drain_due = drain_due,
+		.tick_due = tick_due,
 		.ctx = d,
 	};
 	rc = state_load(&d->state, err);
@@ -353,8 +353,8 @@ static int load_state(struct director *d, struct err *err)
 		rc = declare_services(d, d->config, err);
 	if (!rc && lease_next(&d->state.model) >= 0)
 		lease_due(d, lease_next(&d->state.model));
-	if (!rc && d->state.model.drains)
-		drain_due(d);
+	if (!rc)
+		tick_due(d);
 	return rc;
 }
 
@@ -372,12 +372,12 @@ static void init_handles(struct director *d)
 	uv_loop_init(&d->loop);
 	uv_timer_init(&d->loop, &d->lease);
 	uv_timer_init(&d->loop, &d->resync);
-	uv_timer_init(&d->loop, &d->drain);
+	uv_timer_init(&d->loop, &d->tick);
 	uv_prepare_init(&d->loop, &d->turn);
 	uv_signal_init(&d->loop, &d->terminate);
 	uv_signal_init(&d->loop, &d->interrupt);
 	uv_signal_init(&d->loop, &d->hangup);
-	d->lease.data = d->resync.data = d->drain.data = d->turn.data = d->terminate.data = d->interrupt.data =
+	d->lease.data = d->resync.data = d->tick.data = d->turn.data = d->terminate.data = d->interrupt.data =
 		d->hangup.data = d;
 	d->lease_due_ms = -1;
 }
@@ -400,7 +400,7 @@ static void stop(struct director *d)
 	reconcile_free(d->reconcile);
 	ipvs_free(d->ipvs);
 	store_free(d->store);
-	uv_handle_t *const own[] = { (uv_handle_t *)&d->lease, (uv_handle_t *)&d->resync, (uv_handle_t *)&d->drain,
+	uv_handle_t *const own[] = { (uv_handle_t *)&d->lease, (uv_handle_t *)&d->resync, (uv_handle_t *)&d->tick,
 		(uv_handle_t *)&d->turn, (uv_handle_t *)&d->terminate, (uv_handle_t *)&d->interrupt,
 		(uv_handle_t *)&d->hangup };
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++)

@@ -10,8 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+// Backends that nobody knows yet are checked at once, but not all at the same moment.
+#define AT_ONCE_PER_MS 4
+
 struct health {
 	struct check_env env;
+	msec_t slot_ms; // the last moment that was given to one of them
+	unsigned int in_slot;
 	void (*changed)(void *ctx, struct backend *backend);
 	void *ctx;
 };
@@ -22,6 +27,8 @@ struct pulse {
 	struct backend *backend;
 	struct check_spec spec; // as it was when the pulse began
 	struct check *check;    // running, or NULL
+	msec_t started_ms;      // the last check
+	uint32_t phase;         // on the grid of its interval, see judge.h
 	uv_timer_t timer;
 };
 
@@ -57,10 +64,9 @@ double health_ratio(const struct backend_health *health)
 	return health && health->filled ? (double)health->passed / health->filled : 1.0;
 }
 
-bool health_record(struct backend_health *health, bool passed, const char *reason, msec_t now_ms)
+bool health_record(struct backend_health *health, const struct judge_rules *rules, msec_t interval_ms, bool passed,
+	const char *reason, msec_t now_ms)
 {
-	bool was_down = health->down, first = !health->since_ms;
-
 	if (health->filled == MODEL_HEALTH_RING)
 		health->passed = (uint8_t)(health->passed - health->results[health->next]);
 	else
@@ -68,33 +74,61 @@ bool health_record(struct backend_health *health, bool passed, const char *reaso
 	health->results[health->next] = passed;
 	health->passed = (uint8_t)(health->passed + passed);
 	health->next = (uint8_t)((health->next + 1) % MODEL_HEALTH_RING);
-	health->down = !passed;
-	snprintf(health->reason, sizeof(health->reason), "%s", reason);
-	if (first || health->down != was_down)
-		health->since_ms = now_ms;
-	return health->down != was_down;
+	if (!passed)
+		snprintf(health->reason, sizeof(health->reason), "%s", reason);
+	return judge_result(&health->judge, rules, interval_ms, passed, now_ms);
+}
+
+static void on_due(uv_timer_t *timer);
+
+static void sleep_until(struct pulse *pulse, msec_t due_ms)
+{
+	uv_update_time(pulse->health->env.loop);
+	const msec_t now = clock_now_ms();
+
+	uv_timer_start(&pulse->timer, on_due, due_ms > now ? (uint64_t)(due_ms - now) : 0, 0);
+}
+
+static void sleep_until_due(struct pulse *pulse)
+{
+	const struct backend *backend = pulse->backend;
+
+	sleep_until(pulse,
+		judge_due(&backend->health->judge, model_judge(backend), pulse->spec.interval_ms, pulse->phase,
+			pulse->started_ms, clock_now_ms()));
+}
+
+static const char *verdict_name(uint8_t verdict)
+{
+	static const char *const names[] = { [JUDGE_UNKNOWN] = "unknown", [JUDGE_UP] = "up", [JUDGE_DOWN] = "down" };
+
+	return names[verdict];
 }
 
 static void on_result(void *ctx, enum check_outcome outcome, const char *reason)
 {
 	struct pulse *pulse = ctx;
 	struct backend *backend = pulse->backend;
+	const bool passed = outcome == CHECK_PASS;
+	const struct judge_rules *rules = model_judge(backend);
+	const uint8_t was = backend->health->judge.verdict;
 
 	pulse->check = NULL;
-	if (!health_record(backend->health, outcome == CHECK_PASS, reason, clock_now_ms()))
+	bool changed = health_record(backend->health, rules, pulse->spec.interval_ms, passed, reason, clock_now_ms());
+	sleep_until_due(pulse);
+	if (!changed)
 		return;
-	log_write(outcome == CHECK_PASS ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "%s/%s: %s: %s", backend->service->name,
-		backend->name, outcome == CHECK_PASS ? "down -> up" : "up -> down", reason);
+	log_write(passed ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "%s/%s: %s -> %s: %s", backend->service->name,
+		backend->name, verdict_name(was), verdict_name(backend->health->judge.verdict), reason);
 	pulse->health->changed(pulse->health->ctx, backend);
 }
 
-static void on_interval(uv_timer_t *timer)
+static void on_due(uv_timer_t *timer)
 {
 	struct pulse *pulse = timer->data;
 	const struct inet_endpoint to = { pulse->backend->options.host, pulse->backend->options.port };
 
-	if (pulse->check)
-		return; // the last one still runs: a timeout longer than the interval
+	pulse->started_ms = clock_now_ms();
 	int rc = check_start(&pulse->health->env, &pulse->spec, &to, on_result, pulse, &pulse->check);
 	if (rc) {
 		char reason[120];
@@ -102,6 +136,18 @@ static void on_interval(uv_timer_t *timer)
 		snprintf(reason, sizeof(reason), "cannot start the check: %s", strerror(-rc));
 		on_result(pulse, check_outcome_of(rc), reason);
 	}
+}
+
+static msec_t next_slot(struct health *health)
+{
+	const msec_t now = clock_now_ms();
+
+	if (health->slot_ms < now || health->in_slot == AT_ONCE_PER_MS) {
+		health->slot_ms = health->slot_ms < now ? now : health->slot_ms + 1;
+		health->in_slot = 0;
+	}
+	health->in_slot++;
+	return health->slot_ms;
 }
 
 static void pulse_closed(uv_handle_t *handle)
@@ -126,8 +172,12 @@ int health_watch(struct health *health, struct backend *backend)
 	struct pulse *old = backend->watch;
 	char names[64];
 
-	if (old && spec && field_diff(&check_fields, spec, &old->spec, names, sizeof(names)) == 0)
+	if (old && spec && field_diff(&check_fields, spec, &old->spec, names, sizeof(names)) == 0) {
+		// what counts in its service may have changed
+		if (!old->check && backend->health->judge.verdict == JUDGE_DOWN)
+			sleep_until_due(old);
 		return 0;
+	}
 	health_forget(backend);
 	if (!spec) {
 		// without a pulse nobody would lift its last verdict
@@ -146,6 +196,12 @@ int health_watch(struct health *health, struct backend *backend)
 	backend->watch = pulse;
 	uv_timer_init(health->env.loop, &pulse->timer);
 	pulse->timer.data = pulse;
-	uv_timer_start(&pulse->timer, on_interval, 0, (uint64_t)spec->interval_ms);
+	pulse->phase = judge_phase(backend->service->name, backend->name);
+	pulse->started_ms = clock_now_ms() - spec->interval_ms;
+	// after a restart the others wait for their place on the grid
+	if (backend->health->judge.verdict == JUDGE_UP && !backend->health->filled)
+		sleep_until_due(pulse);
+	else
+		sleep_until(pulse, next_slot(health));
 	return 0;
 }

@@ -144,17 +144,22 @@ int model_set_service(struct service *service, const struct service_options *opt
 	const bool pulse_given = field_is_set(&service_fields, options, "pulse");
 	struct model *model = service->model;
 	struct split_options *split = NULL;
+	struct judge_rules *judge = NULL;
 	struct shared_check *pulse = NULL;
 	struct ipvs_key key;
 
 	if (check_share(model, &options->pulse, pulse_given, service->pulse, &pulse))
 		return -ENOMEM;
-	if (keep(&options->split, split_size(&options->split), *options->split.label, &split)) {
+	if (keep(&options->split, split_size(&options->split), *options->split.label, &split) ||
+		keep(&options->judge, sizeof(options->judge), options->judge.set, &judge)) {
 		check_release(model, pulse);
+		free(split);
 		return -ENOMEM;
 	}
 	check_release(model, service->pulse);
 	free(service->split);
+	free(service->judge);
+	service->judge = judge;
 	service->pulse = pulse;
 	service->split = split;
 	service->options = options->core;
@@ -190,6 +195,7 @@ void model_service_options(const struct service *service, struct service_options
 
 	ret->core = service->options;
 	ret->pulse = service->pulse ? service->pulse->spec : defaults->pulse;
+	ret->judge = service->judge ? *service->judge : defaults->judge;
 	*ret->split.label = '\0';
 	ret->split.count = 0;
 	if (service->split)
@@ -210,6 +216,7 @@ void model_remove_service(struct service *service)
 	HASH_DELETE(hh_key, model->by_key, service);
 	check_release(model, service->pulse);
 	free(service->split);
+	free(service->judge);
 	free(service->silent);
 	free(service);
 }
@@ -299,6 +306,7 @@ void model_remove_backend(struct backend *backend)
 	if (cursor->backend == backend)
 		cursor->backend = backend->next;
 	model_undrain(backend);
+	model_is_back(backend);
 	HASH_DELETE(hh, model->by_name, backend);
 	HASH_DELETE(hh_place, model->by_place, backend);
 	DL_DELETE(service->backends, backend);
@@ -317,9 +325,16 @@ struct backend_health *model_health(struct backend *backend)
 	return backend->health;
 }
 
-bool model_is_down(const struct backend *backend)
+enum judge_verdict model_verdict(const struct backend *backend)
 {
-	return backend->health && backend->health->down;
+	return backend->health ? (enum judge_verdict)backend->health->judge.verdict : JUDGE_UP;
+}
+
+const struct judge_rules *model_judge(const struct backend *backend)
+{
+	const struct service_options *defaults = service_fields.defaults;
+
+	return backend->service->judge ? backend->service->judge : &defaults->judge;
 }
 
 int model_drain(struct backend *backend, msec_t now_ms, msec_t deadline_ms)
@@ -343,6 +358,29 @@ void model_undrain(struct backend *backend)
 	DL_DELETE(backend->service->model->drains, backend->drain);
 	free(backend->drain);
 	backend->drain = NULL;
+}
+
+int model_come_back(struct backend *backend, msec_t now_ms, uint32_t part)
+{
+	if (!backend->comeback) {
+		backend->comeback = calloc(1, sizeof(*backend->comeback));
+		if (!backend->comeback)
+			return -ENOMEM;
+		backend->comeback->backend = backend;
+		DL_APPEND(backend->service->model->comebacks, backend->comeback);
+	}
+	backend->comeback->started_ms = now_ms;
+	backend->comeback->part = part;
+	return 0;
+}
+
+void model_is_back(struct backend *backend)
+{
+	if (!backend->comeback)
+		return;
+	DL_DELETE(backend->service->model->comebacks, backend->comeback);
+	free(backend->comeback);
+	backend->comeback = NULL;
 }
 
 void model_set_agent_reason(struct backend *backend, const char *reason)
@@ -381,6 +419,7 @@ static bool same_kept(const void *a, size_t a_size, const void *b, size_t b_size
 bool model_same_service(const struct service *a, const struct service *b)
 {
 	return memcmp(&a->options, &b->options, sizeof(a->options)) == 0 && same_check(a->pulse, b->pulse) &&
+		same_kept(a->judge, a->judge ? sizeof(*a->judge) : 0, b->judge, b->judge ? sizeof(*b->judge) : 0) &&
 		same_kept(a->split, a->split ? split_size(a->split) : 0, b->split, b->split ? split_size(b->split) : 0);
 }
 

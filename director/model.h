@@ -13,6 +13,7 @@
 #define BRASS_DIRECTOR_MODEL_H
 
 #include "director/ipvs_key.h"
+#include "director/judge.h"
 #include "shared/check.h"
 #include "shared/clock.h"
 #include "shared/err.h"
@@ -66,7 +67,8 @@ struct labels {
 	uint32_t persistent_s; /* persistence timeout in seconds, 0: off */ \
 	uint32_t prefix;       /* clients of one prefix of this length persist together; 0: each address alone */ \
 	char engine[16];       /* persistence engine; "": none */ \
-	bool ops               /* one-packet scheduling (UDP) */
+	bool ops;              /* one-packet scheduling (UDP) */ \
+	msec_t slow_start_ms   /* who comes back gets its weight over this time; 0: at once */
 
 #define BACKEND_CORE \
 	uint64_t set; \
@@ -90,6 +92,7 @@ struct service_options {
 		};
 	};
 	struct check_spec pulse; // for backends that agents register
+	struct judge_rules judge;
 	struct split_options split;
 };
 
@@ -118,11 +121,10 @@ struct shared_check {
 // The last 100 results of a backend's pulse, as GORB counts them. Kept by health.c.
 #define MODEL_HEALTH_RING 100
 struct backend_health {
-	bool down;
+	struct judge judge;
 	uint8_t results[MODEL_HEALTH_RING]; // 1: passed
 	uint8_t filled, next, passed;
-	msec_t since_ms; // of the present verdict, monotonic; 0: never checked
-	char reason[PROTOCOL_REASON_MAX + 1];
+	char reason[PROTOCOL_REASON_MAX + 1]; // of the last failure
 };
 
 // A backend on its way out: no new connections, and it goes when there is no active one left or at the deadline.
@@ -131,6 +133,14 @@ struct drain {
 	struct backend *backend;
 	msec_t started_ms, deadline_ms; // monotonic
 	uint32_t active;                // connections when last looked
+};
+
+// A backend on its way back: it gets its weight little by little (slow_start of its service).
+struct comeback {
+	struct comeback *prev, *next; // in model->comebacks
+	struct backend *backend;
+	msec_t started_ms; // monotonic
+	uint32_t part;     // of the weight that it has now, in thousandths
 };
 
 struct service;
@@ -142,13 +152,15 @@ struct backend {
 	struct backend_core options;
 	struct shared_check *pulse;    // NULL: none
 	struct labels *labels;         // NULL: none
-	struct backend_health *health; // NULL: never checked
+	struct backend_health *health; // NULL: it has no pulse
 	struct drain *drain;           // NULL: it stays
+	struct comeback *comeback;     // NULL: it has all of its weight
 	// set when an agent made it (origin "agent"), else NULL
 	struct agent *agent;
 	struct backend *agent_next; // in agent->backends
 	char *agent_reason;         // NULL: none
-	int agent_state;            // enum protocol_state
+	uint8_t agent_state;        // enum protocol_state
+	uint8_t status;             // enum backend_status when last looked, see state_status.c
 	uint32_t split_weight;      // of a service with a split, see desired.h
 	void *watch;                // owned by health.c
 	struct {
@@ -168,6 +180,7 @@ struct service {
 	struct ipvs_key key;
 	struct service_core options;
 	struct shared_check *pulse;  // NULL: none
+	struct judge_rules *judge;   // NULL: the defaults
 	struct split_options *split; // NULL: none
 	struct backend *backends;    // a list, see backend->next
 	uint32_t backend_count;
@@ -208,6 +221,7 @@ struct model {
 	struct shared_check *checks;
 	struct agent *agents;
 	struct drain *drains;
+	struct comeback *comebacks;
 	struct model_cursor *cursors;
 };
 
@@ -240,10 +254,16 @@ void model_clear(struct model *model);
 
 // The backend's record of checks, made when there is none. NULL without memory.
 struct backend_health *model_health(struct backend *backend);
-bool model_is_down(const struct backend *backend);
+// The verdict of its pulse; up when it has none.
+enum judge_verdict model_verdict(const struct backend *backend);
+// How results of its pulse are judged.
+const struct judge_rules *model_judge(const struct backend *backend);
 // A drain, begun anew when there is one. 0 or -ENOMEM.
 int model_drain(struct backend *backend, msec_t now_ms, msec_t deadline_ms);
 void model_undrain(struct backend *backend);
+// The same for coming back, part of the weight at first.
+int model_come_back(struct backend *backend, msec_t now_ms, uint32_t part);
+void model_is_back(struct backend *backend);
 void model_set_agent_reason(struct backend *backend, const char *reason);
 
 void model_cursor_start(struct model_cursor *cursor, struct model *model);
@@ -277,6 +297,6 @@ const char *model_label(const struct backend *backend, const char *name);
 uint32_t model_flags(const struct service_core *options);
 
 // -- model_fields.c
-extern const struct field_table service_fields, backend_fields;
+extern const struct field_table service_fields, backend_fields, judge_fields;
 
 #endif

@@ -101,6 +101,7 @@ void state_touch_service(struct state *state, struct service *service)
 
 void state_touch_backend(struct state *state, struct backend *backend)
 {
+	state_note_status(state, backend);
 	// in a split each weight depends on all
 	if (backend->service->split)
 		state_touch_service(state, backend->service);
@@ -146,8 +147,10 @@ int state_change_service(struct state *state, struct service *service, const str
 		return no_memory(state);
 	if (moved || ops)
 		state_bind_agents(state, service); // ports may follow the service's; nat is not for ops
-	for (struct backend *b = service->backends; b; b = b->next)
-		health_watch(state->health, b);
+	for (struct backend *b = service->backends; b; b = b->next) {
+		state_watch(state, b);
+		state_note_status(state, b);
+	}
 	state_touch_service(state, service);
 	state_touch_agents_of(state, service->name);
 	return 0;
@@ -163,7 +166,7 @@ void state_drop_service(struct state *state, struct service *service)
 		LL_DELETE2(state->split_services, service, split_next);
 	for (struct backend *b = service->backends; b; b = b->next) {
 		state_touch_host_of(state, b);
-		health_forget(b);
+		state_unwatch(state, b);
 	}
 	model_remove_service(service);
 	state_touch_agents_of(state, name);
@@ -178,7 +181,8 @@ struct backend *state_add_backend(
 		no_memory(state);
 		return NULL;
 	}
-	health_watch(state->health, backend);
+	state_watch(state, backend);
+	state_begin_status(backend);
 	state_touch_backend(state, backend);
 	return backend;
 }
@@ -188,7 +192,7 @@ int state_change_backend(struct state *state, struct backend *backend, const str
 	state_touch_backend(state, backend); // where it was
 	if (model_set_backend(backend, options))
 		return no_memory(state);
-	health_watch(state->health, backend);
+	state_watch(state, backend);
 	state_touch_backend(state, backend);
 	return 0;
 }
@@ -199,7 +203,7 @@ void state_drop_backend(struct state *state, struct backend *backend)
 
 	reconcile_touch_dest(state->reconcile, &service->key, &backend->place.at);
 	state_touch_host_of(state, backend);
-	health_forget(backend);
+	state_unwatch(state, backend);
 	model_remove_backend(backend);
 	if (service->split)
 		state_touch_service(state, service);
@@ -429,18 +433,4 @@ int state_delete_backend(struct state *state, struct backend *backend, struct er
 	log_info("backend %s/%s: removed", service->name, backend->name);
 	state_drop_backend(state, backend);
 	return 0;
-}
-
-// A verdict outlives a restart: a director that comes back must not send traffic to a backend that it had taken out.
-void state_health_changed(struct state *state, struct backend *backend)
-{
-	const char *service = backend->service->name;
-	struct err err = { 0 };
-
-	if (state_row(state, STORE_DOWN, service, backend->name,
-		    model_is_down(backend) ? backend->health->reason : NULL, &err))
-		log_error("%s/%s: the verdict cannot be stored: %s", service, backend->name, err.text);
-	state_touch_backend(state, backend);
-	if (backend->agent)
-		state_touch_agent(state, backend->agent);
 }

@@ -24,6 +24,7 @@
 #include "director/sync.h"
 #include "director/vip.h"
 
+struct kept_verdict;
 struct stale_row;
 
 struct state {
@@ -43,8 +44,8 @@ struct state {
 	void (*agent_gone)(void *ctx, struct agent *agent);
 	// there is a new deadline at due_ms (monotonic); the others have not come nearer
 	void (*lease_due)(void *ctx, msec_t due_ms);
-	// a backend has begun to drain
-	void (*drain_due)(void *ctx);
+	// there is something for state_tick
+	void (*tick_due)(void *ctx);
 	void *ctx;
 	// --- of the turn under way ---
 	bool staged;  // something was asked for
@@ -57,6 +58,8 @@ struct state {
 	struct agent *touched_agents;
 	struct service *split_services;       // whose weights are to be worked out
 	struct stale_row *stale, *stale_next; // rows of the two lists of what is ours that may go now, after this turn
+	struct kept_verdict *verdicts;        // of backends that went in this turn: they may come back by another name
+	bool restoring;                       // rows are read: what they name was there before
 };
 
 // --- the turn ---
@@ -112,8 +115,6 @@ int state_move_service(struct state *state, struct service *service, const struc
 	msec_t wait_ms, struct err *err);
 int state_move_backend(struct state *state, struct backend *backend, const struct backend_options *options,
 	msec_t wait_ms, struct err *err);
-// Looks at what is draining; what is done goes. Returns true while something drains.
-bool state_drain_tick(struct state *state);
 
 // --- the whole at once: state_document.c ---
 
@@ -158,6 +159,11 @@ int state_answer(struct state *state, const struct agent *agent, msec_t max_age_
 	struct err *err);
 // Leases that are due.
 void state_expire(struct state *state);
+
+// What is to be looked at every second: drains, backends that come back. Returns true while there is something.
+bool state_tick(struct state *state);
+
+// --- what a backend's status becomes: state_status.c ---
 
 // A pulse's verdict changed.
 void state_health_changed(struct state *state, struct backend *backend);

@@ -62,6 +62,19 @@ int state_restore_agent(struct state *state, const char *node, const char *text,
 
 bool state_agent_row_ok(const char *text);
 
+// Its pulse begins, or goes on. What is known of the real server from before counts. -- state_status.c
+void state_watch(struct state *state, struct backend *backend);
+// It goes; its verdict is kept for the rest of the turn.
+void state_unwatch(struct state *state, struct backend *backend);
+void state_forget_verdicts(struct state *state);
+// Has its status become another one? Whoever changes a fact that it follows from calls this.
+void state_note_status(struct state *state, struct backend *backend);
+// It is new: what it is now is no change.
+void state_begin_status(struct backend *backend);
+// Parts of state_tick. They return true while there is something.
+bool state_comeback_tick(struct state *state);
+bool state_drain_tick(struct state *state); // -- state_drain.c
+
 // Any row into the model, or out of it (text NULL): taking a turn back is loading the rows of before. -- state_load.c
 void state_restore_row(void *state, enum store_kind kind, const char *owner, const char *name, const char *text);
 

@@ -278,6 +278,7 @@ int state_settle(struct state *state, struct err *err)
 	state->staged = false;
 	state->poisoned = 0;
 	store_stands(state->store);
+	state_forget_verdicts(state);
 	if (state->trim)
 		malloc_trim(0);
 	state->trim = false;

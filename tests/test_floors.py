@@ -25,7 +25,7 @@ FLOORS = {
     ],
     "director": [
         [],
-        ["model", "model_*", "ipvs_key"],
+        ["model", "model_*", "ipvs_key", "judge"],
         ["store", "store_*", "lease", "health", "ipvs", "ipvs_*", "announce", "path", "settings", "sync", "sysctl"],
         ["split", "desired", "known", "proven", "reconcile", "probe", "vip", "state", "state_*"],
         ["http_server", "auth", "api", "api_*", "metrics", "events"],
