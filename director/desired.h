@@ -26,9 +26,11 @@ uint32_t desired_own_weight(const struct backend *backend);
 // What the kernel is to have.
 uint32_t desired_weight(const struct backend *backend);
 
-// Works out the weights of a service with a split (backend->split_weight); to be called after anything about it
-// changed.
-int desired_split(struct service *service);
+// Works out a service whose backends' weights depend on each other (backend->pool_weight, service->serving); to be
+// called after anything about it changed. 0 or -ENOMEM. -- desired_pool.c
+int desired_pool(struct service *service);
+// The number of backends that its quorum needs now; 0: it has none.
+uint32_t desired_quorum(const struct service *service);
 // The versions that have a share and no backend that is up, "b, c", in the order of the split; nothing when there is
 // none.
 void desired_silent(const struct service *service, struct out *out);

@@ -3,6 +3,8 @@
 #include "director/director.h"
 
 #include "director/api.h"
+#include "director/desired.h"
+#include "director/hook.h"
 #include "director/http_server.h"
 #include "director/ipvs_control.h"
 #include "director/settings.h"
@@ -33,6 +35,7 @@ struct director {
 	struct vip *vip;
 	struct health *health;
 	struct path *path;
+	struct hook *hook;
 	struct state state;
 	struct api api;
 	struct http_server *http;
@@ -202,6 +205,7 @@ static void on_hangup(uv_signal_t *handle, int signal)
 	log_set_level((enum log_level)next->log_level);
 	d->state.reap_after_ms = next->reap_ms;
 	d->state.take_all = next->take_all;
+	hook_set(d->hook, &next->on_quorum_up, &next->on_quorum_down);
 	config_clear(d->config);
 	free(d->config);
 	d->config = next;
@@ -223,6 +227,12 @@ static void agent_changed(void *ctx, struct agent *agent)
 static void agent_gone(void *ctx, struct agent *agent)
 {
 	api_agent_gone(&((struct director *)ctx)->api, agent);
+}
+
+static void quorum_changed(void *ctx, const struct service *service)
+{
+	hook_quorum(((struct director *)ctx)->hook, service->name, service->serving.quorum == POOL_QUORUM_THERE,
+		service->serving.well, desired_quorum(service));
 }
 
 static void health_changed(void *ctx, struct backend *backend)
@@ -324,9 +334,12 @@ static int load_state(struct director *d, struct err *err)
 	if (!rc)
 		rc = path_new(&d->loop, &d->path, err);
 	if (!rc)
+		rc = hook_new(&d->loop, &d->hook, err);
+	if (!rc)
 		rc = health_new(&d->loop, health_changed, d, &d->health, err);
 	if (rc)
 		return rc;
+	hook_set(d->hook, &d->config->on_quorum_up, &d->config->on_quorum_down);
 	d->state = (struct state) {
 		.store = d->store,
 		.reconcile = d->reconcile,
@@ -340,6 +353,7 @@ static int load_state(struct director *d, struct err *err)
 		.agent_gone = agent_gone,
 		.lease_due = lease_due,
 		.tick_due = tick_due,
+		.quorum_changed = quorum_changed,
 		.ctx = d,
 	};
 	rc = state_load(&d->state, err);
@@ -392,6 +406,7 @@ static void stop(struct director *d)
 		state_flush_kernel(&d->state);
 	state_clear(&d->state);
 	health_free(d->health);
+	hook_free(d->hook);
 	path_free(d->path);
 	vip_free(d->vip);
 	sync_free(d->sync);

@@ -62,6 +62,11 @@ static size_t labels_size(const struct labels *labels)
 	return offsetof(struct labels, items) + labels->count * sizeof(labels->items[0]);
 }
 
+static bool pool_is_used(const struct pool_options *pool)
+{
+	return pool->quorum.set || pool->zones.set || pool->sorry.count || pool->panic;
+}
+
 static size_t split_size(const struct split_options *split)
 {
 	return offsetof(struct split_options, shares) + split->count * sizeof(split->shares[0]);
@@ -145,21 +150,26 @@ int model_set_service(struct service *service, const struct service_options *opt
 	struct model *model = service->model;
 	struct split_options *split = NULL;
 	struct judge_rules *judge = NULL;
+	struct pool_options *pool = NULL;
 	struct shared_check *pulse = NULL;
 	struct ipvs_key key;
 
 	if (check_share(model, &options->pulse, pulse_given, service->pulse, &pulse))
 		return -ENOMEM;
 	if (keep(&options->split, split_size(&options->split), *options->split.label, &split) ||
-		keep(&options->judge, sizeof(options->judge), options->judge.set, &judge)) {
+		keep(&options->judge, sizeof(options->judge), options->judge.set, &judge) ||
+		keep(&options->pool, sizeof(options->pool), pool_is_used(&options->pool), &pool)) {
 		check_release(model, pulse);
 		free(split);
+		free(judge);
 		return -ENOMEM;
 	}
 	check_release(model, service->pulse);
 	free(service->split);
 	free(service->judge);
+	free(service->pool);
 	service->judge = judge;
+	service->pool = pool;
 	service->pulse = pulse;
 	service->split = split;
 	service->options = options->core;
@@ -181,6 +191,7 @@ struct service *model_add_service(struct model *model, const char *name, const s
 		return NULL;
 	snprintf(service->name, sizeof(service->name), "%s", name);
 	service->model = model;
+	service->serving = (struct pool_state)POOL_STATE_NEW;
 	if (model_set_service(service, options)) {
 		free(service);
 		return NULL;
@@ -196,6 +207,7 @@ void model_service_options(const struct service *service, struct service_options
 	ret->core = service->options;
 	ret->pulse = service->pulse ? service->pulse->spec : defaults->pulse;
 	ret->judge = service->judge ? *service->judge : defaults->judge;
+	ret->pool = service->pool ? *service->pool : defaults->pool;
 	*ret->split.label = '\0';
 	ret->split.count = 0;
 	if (service->split)
@@ -217,6 +229,7 @@ void model_remove_service(struct service *service)
 	check_release(model, service->pulse);
 	free(service->split);
 	free(service->judge);
+	free(service->pool);
 	free(service->silent);
 	free(service);
 }
@@ -318,25 +331,6 @@ void model_remove_backend(struct backend *backend)
 	free(backend);
 }
 
-struct backend_health *model_health(struct backend *backend)
-{
-	if (!backend->health)
-		backend->health = calloc(1, sizeof(*backend->health));
-	return backend->health;
-}
-
-enum judge_verdict model_verdict(const struct backend *backend)
-{
-	return backend->health ? (enum judge_verdict)backend->health->judge.verdict : JUDGE_UP;
-}
-
-const struct judge_rules *model_judge(const struct backend *backend)
-{
-	const struct service_options *defaults = service_fields.defaults;
-
-	return backend->service->judge ? backend->service->judge : &defaults->judge;
-}
-
 int model_drain(struct backend *backend, msec_t now_ms, msec_t deadline_ms)
 {
 	if (!backend->drain) {
@@ -358,29 +352,6 @@ void model_undrain(struct backend *backend)
 	DL_DELETE(backend->service->model->drains, backend->drain);
 	free(backend->drain);
 	backend->drain = NULL;
-}
-
-int model_come_back(struct backend *backend, msec_t now_ms, uint32_t part)
-{
-	if (!backend->comeback) {
-		backend->comeback = calloc(1, sizeof(*backend->comeback));
-		if (!backend->comeback)
-			return -ENOMEM;
-		backend->comeback->backend = backend;
-		DL_APPEND(backend->service->model->comebacks, backend->comeback);
-	}
-	backend->comeback->started_ms = now_ms;
-	backend->comeback->part = part;
-	return 0;
-}
-
-void model_is_back(struct backend *backend)
-{
-	if (!backend->comeback)
-		return;
-	DL_DELETE(backend->service->model->comebacks, backend->comeback);
-	free(backend->comeback);
-	backend->comeback = NULL;
 }
 
 void model_set_agent_reason(struct backend *backend, const char *reason)
@@ -420,6 +391,7 @@ bool model_same_service(const struct service *a, const struct service *b)
 {
 	return memcmp(&a->options, &b->options, sizeof(a->options)) == 0 && same_check(a->pulse, b->pulse) &&
 		same_kept(a->judge, a->judge ? sizeof(*a->judge) : 0, b->judge, b->judge ? sizeof(*b->judge) : 0) &&
+		same_kept(a->pool, a->pool ? sizeof(*a->pool) : 0, b->pool, b->pool ? sizeof(*b->pool) : 0) &&
 		same_kept(a->split, a->split ? split_size(a->split) : 0, b->split, b->split ? split_size(b->split) : 0);
 }
 

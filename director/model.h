@@ -14,6 +14,7 @@
 
 #include "director/ipvs_key.h"
 #include "director/judge.h"
+#include "director/pool.h"
 #include "shared/check.h"
 #include "shared/clock.h"
 #include "shared/err.h"
@@ -50,6 +51,30 @@ struct labels {
 		char value[MODEL_LABEL_MAX + 1];
 	} items[MODEL_LABELS_MAX]; // as far as count
 };
+
+#define MODEL_NAMES_MAX 16
+struct names {
+	uint32_t count;
+	char items[MODEL_NAMES_MAX][MODEL_NAME_MAX + 1]; // zero behind them: compared as they stand
+};
+
+// How a service is made of its backends, see pool.h.
+struct pool_options {
+	struct quorum_options {
+		uint64_t set;
+		uint32_t up, down; // down 0: as up
+	} quorum;
+	struct zones_options {
+		uint64_t set;
+		struct names prefer;
+		uint32_t spill; // percent
+	} zones;
+	struct names sorry;
+	uint32_t panic; // percent
+};
+
+#define ZONES_DEFAULTS .spill = 70
+#define ZONE_LABEL "zone"
 
 // Flags that were not given: of mh and sh the fallback, of others none.
 #define MODEL_FLAGS_OF_SCHEDULER UINT32_MAX
@@ -93,6 +118,7 @@ struct service_options {
 	};
 	struct check_spec pulse; // for backends that agents register
 	struct judge_rules judge;
+	struct pool_options pool;
 	struct split_options split;
 };
 
@@ -161,7 +187,7 @@ struct backend {
 	char *agent_reason;         // NULL: none
 	uint8_t agent_state;        // enum protocol_state
 	uint8_t status;             // enum backend_status when last looked, see state_status.c
-	uint32_t split_weight;      // of a service with a split, see desired.h
+	uint32_t pool_weight;       // where it depends on the other backends, see desired.h
 	void *watch;                // owned by health.c
 	struct {
 		struct service *service;
@@ -181,11 +207,13 @@ struct service {
 	struct service_core options;
 	struct shared_check *pulse;  // NULL: none
 	struct judge_rules *judge;   // NULL: the defaults
+	struct pool_options *pool;   // NULL: none
 	struct split_options *split; // NULL: none
 	struct backend *backends;    // a list, see backend->next
 	uint32_t backend_count;
-	bool split_due; // the weights of its split are to be worked out
-	struct service *split_next;
+	struct pool_state serving; // how its backends serve together, when last worked out
+	bool pool_due;             // that is to be worked out again
+	struct service *pool_next;
 	char *silent; // versions of the split without a healthy backend, for people; NULL: none
 	bool leaving; // all of its backends drain, and it goes with the last
 };
@@ -290,13 +318,20 @@ bool model_same_backend(const struct backend *a, const struct backend *b);
 
 // The check that this backend gets: its own pulse, or for an agent's backend the service's; NULL: none.
 const struct check_spec *model_pulse(const struct backend *backend);
+// Does a backend's weight depend on the others?
+bool model_is_pool(const struct service *service);
 // The value of a backend's label, NULL when it has none of that name.
 const char *model_label(const struct backend *backend, const char *name);
 
 // Scheduler flags as the kernel is to have them.
 uint32_t model_flags(const struct service_core *options);
 
-// -- model_fields.c
-extern const struct field_table service_fields, backend_fields, judge_fields;
+// -- model_fields.c, model_health_fields.c
+extern const struct field_table service_fields, backend_fields, judge_fields, quorum_fields, zones_fields;
+
+// A list of names as a field, and whether a name (NULL: no) is in it. -- model_health_fields.c
+int model_parse_names(const json_t *json, void *member, struct err *err);
+bool model_print_names(const void *member, struct out *out);
+bool model_has_name(const struct names *names, const char *name);
 
 #endif

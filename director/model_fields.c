@@ -309,35 +309,13 @@ static bool print_split(const void *member, struct out *out)
 #define SVC(member) MEMBER(struct service_options, member)
 #define BE(member) MEMBER(struct backend_options, member)
 
-#define JUDGE(member) MEMBER(struct judge_rules, member)
-#define DAY_MS 86400000
-
-static const struct field judge_rows[] = {
-	{ "rise", FIELD_UINT, JUDGE(rise), .min = 1, .max = JUDGE_RESULTS_MAX, .def = "1",
-		.help = "checks in a row that must pass until a backend that is down is up" },
-	{ "fall", FIELD_UINT, JUDGE(fall), .min = 1, .max = JUDGE_RESULTS_MAX, .def = "1",
-		.help = "checks in a row that must fail until one that is up is down" },
-	{ "fast", FIELD_BOOL, JUDGE(fast), .def = "false",
-		.help = "after a first failure the next check runs at once" },
-	{ "down_interval", FIELD_DURATION, JUDGE(down_interval_ms), .max = DAY_MS, .def = "\"0s\"",
-		.help = "time between two checks while it is down; 0s: the pulse's interval" },
-	{ "down_interval_max", FIELD_DURATION, JUDGE(down_interval_max_ms), .max = DAY_MS, .def = "\"0s\"",
-		.help = "each further failure doubles that time, up to this one; 0s: it stays the same" },
-	{ "damping", FIELD_DURATION, JUDGE(damping_ms), .max = DAY_MS, .def = "\"0s\"",
-		.help = "who goes down again within this time needs twice as many passes, then four times, ..., but "
-			"no longer than this time; 0s: off" },
-};
-
-static const struct judge_rules judge_defaults = { JUDGE_DEFAULTS };
-
-const struct field_table judge_fields = {
-	.what = "service's judge",
-	.rows = judge_rows,
-	.count = ARRAY_SIZE(judge_rows),
-	.size = sizeof(struct judge_rules),
-	.set_offset = offsetof(struct judge_rules, set),
-	.defaults = &judge_defaults,
-};
+// Whoever reaches the API may change services, but not run programs as root.
+static int refuse_program(const json_t *json, void *member, struct err *err)
+{
+	(void)json, (void)member;
+	return err_set(err, -EINVAL, NULL,
+		"programs are not taken here: name them in the director's configuration file, beside \"services\"");
+}
 
 static const struct field_choice family_choices[] = { { "ipv4", AF_INET }, { "ipv6", AF_INET6 }, { NULL, 0 } };
 
@@ -373,6 +351,17 @@ static const struct field service_rows[] = {
 		.help = "check for backends that agents register" },
 	{ "judge", FIELD_OBJECT, SVC(judge), .sub = &judge_fields, .def = "{}",
 		.help = "how the results of pulses become a verdict, for all backends" },
+	{ "quorum", FIELD_OBJECT, SVC(pool.quorum), .sub = &quorum_fields, .def = "{}",
+		.help = "how many backends must be up for the service to be of use" },
+	{ "sorry", FIELD_CUSTOM, SVC(pool.sorry), .parse = model_parse_names, .print = model_print_names,
+		.help = "names of backends that serve only while the quorum (without one: 1) is lost, and then alone" },
+	{ "panic", FIELD_UINT, SVC(pool.panic), .max = 100, .def = "0", .unit = "percent",
+		.help = "when the backends that are up have less than this part of the weight, those that are down are "
+			"used, too; 0: never" },
+	{ "zones", FIELD_OBJECT, SVC(pool.zones), .sub = &zones_fields, .def = "{}",
+		.help = "backends whose label zone is preferred are used alone, as long as there are enough" },
+	{ "on_quorum_up", FIELD_CUSTOM, .hidden = true, .parse = refuse_program },
+	{ "on_quorum_down", FIELD_CUSTOM, .hidden = true, .parse = refuse_program },
 	{ "slow_start", FIELD_DURATION, SVC(slow_start_ms), .max = 3600000, .def = "\"0s\"",
 		.help = "a backend that comes up gets its weight little by little over this time; 0s: at once" },
 };
@@ -384,6 +373,7 @@ static const struct service_options service_defaults = {
 	.flags = MODEL_FLAGS_OF_SCHEDULER,
 	.pulse = { CHECK_SPEC_DEFAULTS, .set = 1, .kind = CHECK_NONE },
 	.judge = { JUDGE_DEFAULTS },
+	.pool = { .zones = { ZONES_DEFAULTS } },
 };
 
 const struct field_table service_fields = {

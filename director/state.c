@@ -93,17 +93,20 @@ int state_backend_row(struct state *state, const char *service, const char *name
 void state_touch_service(struct state *state, struct service *service)
 {
 	reconcile_touch(state->reconcile, &service->key);
-	if ((!service->split && !service->silent) || service->split_due)
+	if (!model_is_pool(service) && !service->silent) {
+		service->serving = (struct pool_state)POOL_STATE_NEW;
 		return;
-	service->split_due = true;
-	LL_PREPEND2(state->split_services, service, split_next);
+	}
+	if (service->pool_due)
+		return;
+	service->pool_due = true;
+	LL_PREPEND2(state->pool_services, service, pool_next);
 }
 
 void state_touch_backend(struct state *state, struct backend *backend)
 {
 	state_note_status(state, backend);
-	// in a split each weight depends on all
-	if (backend->service->split)
+	if (model_is_pool(backend->service))
 		state_touch_service(state, backend->service);
 	else
 		reconcile_touch_dest(state->reconcile, &backend->service->key, &backend->place.at);
@@ -162,8 +165,12 @@ void state_drop_service(struct state *state, struct service *service)
 
 	snprintf(name, sizeof(name), "%s", service->name);
 	leave_key(state, service);
-	if (service->split_due)
-		LL_DELETE2(state->split_services, service, split_next);
+	if (service->pool_due)
+		LL_DELETE2(state->pool_services, service, pool_next);
+	if (service->serving.quorum == POOL_QUORUM_THERE && state->quorum_changed) {
+		service->serving.quorum = POOL_QUORUM_LOST;
+		state->quorum_changed(state->ctx, service);
+	}
 	for (struct backend *b = service->backends; b; b = b->next) {
 		state_touch_host_of(state, b);
 		state_unwatch(state, b);
@@ -205,7 +212,7 @@ void state_drop_backend(struct state *state, struct backend *backend)
 	state_touch_host_of(state, backend);
 	state_unwatch(state, backend);
 	model_remove_backend(backend);
-	if (service->split)
+	if (model_is_pool(service))
 		state_touch_service(state, service);
 }
 

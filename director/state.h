@@ -46,6 +46,8 @@ struct state {
 	void (*lease_due)(void *ctx, msec_t due_ms);
 	// there is something for state_tick
 	void (*tick_due)(void *ctx);
+	// the quorum of a service is there, or lost (service->serving); the service may be about to go
+	void (*quorum_changed)(void *ctx, const struct service *service);
 	void *ctx;
 	// --- of the turn under way ---
 	bool staged;  // something was asked for
@@ -56,7 +58,7 @@ struct state {
 	char refused_service[MODEL_NAME_MAX + 1];
 	struct err why;
 	struct agent *touched_agents;
-	struct service *split_services;       // whose weights are to be worked out
+	struct service *pool_services;        // whose weights are to be worked out
 	struct stale_row *stale, *stale_next; // rows of the two lists of what is ours that may go now, after this turn
 	struct kept_verdict *verdicts;        // of backends that went in this turn: they may come back by another name
 	bool restoring;                       // rows are read: what they name was there before

@@ -25,9 +25,9 @@ FLOORS = {
     ],
     "director": [
         [],
-        ["model", "model_*", "ipvs_key", "judge"],
-        ["store", "store_*", "lease", "health", "ipvs", "ipvs_*", "announce", "path", "settings", "sync", "sysctl"],
-        ["split", "desired", "known", "proven", "reconcile", "probe", "vip", "state", "state_*"],
+        ["model", "model_*", "ipvs_key", "judge", "pool", "split"],
+        ["store", "store_*", "lease", "health", "hook", "ipvs", "ipvs_*", "announce", "path", "settings", "sync", "sysctl"],
+        ["desired", "desired_*", "known", "proven", "reconcile", "probe", "vip", "state", "state_*"],
         ["http_server", "auth", "api", "api_*", "metrics", "events"],
         ["config", "director", "main"],
     ],
