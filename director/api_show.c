@@ -52,7 +52,7 @@ static void write_options(struct out *out, const struct backend *backend)
 
 static void write_metrics(struct out *out, const struct backend *backend, enum backend_status status)
 {
-	msec_t since_ms = backend->health ? backend->health->since_ms : 0;
+	msec_t since_ms = backend->health ? backend->health->judge.since_ms : 0;
 
 	out_key(out, "metrics"); // GORB's
 	out_open(out, '{');
@@ -210,6 +210,33 @@ static void write_split(struct out *out, const struct service *service)
 	out_close(out, '{');
 }
 
+// How the backends serve together, see pool.h.
+static void write_serving(struct out *out, const struct service *service)
+{
+	const struct pool_state *serving = &service->serving;
+	const uint32_t needs = desired_quorum(service);
+
+	out_key(out, "serving");
+	out_open(out, '{');
+	out_key(out, "up");
+	out_uint(out, serving->well);
+	if (needs) {
+		out_key(out, "needs");
+		out_uint(out, needs);
+		out_key(out, "quorum");
+		out_bool(out, serving->quorum == POOL_QUORUM_THERE);
+	}
+	out_key(out, "sorry");
+	out_bool(out, serving->sorry);
+	out_key(out, "panic");
+	out_bool(out, serving->panic);
+	if (service->pool->zones.prefer.count) {
+		out_key(out, "local");
+		out_uint(out, serving->local);
+	}
+	out_close(out, '{');
+}
+
 static void open_service(struct out *out, const struct service *service)
 {
 	struct service_options options;
@@ -226,6 +253,8 @@ static void open_service(struct out *out, const struct service *service)
 	}
 	if (service->split)
 		write_split(out, service);
+	if (service->pool)
+		write_serving(out, service);
 	out_key(out, "backends");
 }
 

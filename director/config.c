@@ -119,6 +119,10 @@ static const struct field rows[] = {
 	{ "services", FIELD_CUSTOM, ROW(services), .parse = parse_services,
 		.help = "all services and their backends, as in PUT /config; they replace what was there at each "
 			"start" },
+	{ "on_quorum_up", FIELD_CUSTOM, ROW(on_quorum_up), .parse = hook_parse_program, .print = hook_print_program,
+		.help = "program, with its arguments, that is run when a service has its quorum (again)" },
+	{ "on_quorum_down", FIELD_CUSTOM, ROW(on_quorum_down), .parse = hook_parse_program, .print = hook_print_program,
+		.help = "the same when a service has lost it" },
 	{ "ipvs", FIELD_OBJECT, ROW(ipvs), .sub = &settings_fields,
 		.help = "settings of the kernel's IPVS, and timeouts; those that are not given are left as they are" },
 	{ "sync", FIELD_OBJECT, ROW(sync), .sub = &sync_fields,

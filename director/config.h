@@ -3,6 +3,7 @@
 #ifndef BRASS_DIRECTOR_CONFIG_H
 #define BRASS_DIRECTOR_CONFIG_H
 
+#include "director/hook.h"
 #include "director/settings.h"
 #include "director/sync.h"
 #include "shared/clock.h"
@@ -35,6 +36,7 @@ struct config {
 		uint32_t first, last; // 0: none
 	} probe_marks;
 	bool probe_settings;
+	struct hook_program on_quorum_up, on_quorum_down;
 	json_t *services; // the state that is declared in the file, owned; NULL: none is
 	int log_level;
 	struct settings_wanted ipvs;

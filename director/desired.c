@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "director/desired.h"
 
-#include "director/split.h"
 #include "shared/util.h"
 
 #include <arpa/inet.h>
@@ -15,6 +14,7 @@ const struct field_choice backend_status_choices[] = {
 	{ "setup", STATUS_SETUP },
 	{ "drain", STATUS_DRAIN },
 	{ "down", STATUS_DOWN },
+	{ "unknown", STATUS_UNKNOWN },
 	{ "up", STATUS_UP },
 	{ NULL, 0 },
 };
@@ -37,7 +37,15 @@ enum backend_status desired_status(const struct backend *backend)
 	}
 	if (backend->drain)
 		return STATUS_DRAIN;
-	return model_is_down(backend) ? STATUS_DOWN : STATUS_UP;
+	switch (model_verdict(backend)) {
+	case JUDGE_DOWN:
+		return STATUS_DOWN;
+	case JUDGE_UNKNOWN:
+		return STATUS_UNKNOWN;
+	case JUDGE_UP:
+		break;
+	}
+	return STATUS_UP;
 }
 
 const char *desired_reason(const struct backend *backend)
@@ -52,84 +60,29 @@ const char *desired_reason(const struct backend *backend)
 	case STATUS_DRAIN:
 		return backend->drain ? "it is leaving" : said;
 	case STATUS_DOWN:
-		return model_is_down(backend) ? backend->health->reason : said;
+		return model_verdict(backend) == JUDGE_DOWN ? backend->health->reason : said;
+	case STATUS_UNKNOWN:
+		return "no check is over yet";
 	case STATUS_UP:
 		break;
 	}
 	return "";
 }
 
-// The version of a backend: which of the split's shares it belongs to, -1: none.
-static int version_of(const struct split_options *split, const struct backend *backend)
+uint32_t desired_own_weight(const struct backend *backend)
 {
-	const char *value = model_label(backend, split->label);
+	const uint32_t weight = backend->options.weight,
+		       part = backend->comeback ? backend->comeback->part : JUDGE_WHOLE,
+		       now = weight * part / JUDGE_WHOLE;
 
-	for (uint32_t i = 0; value && i < split->count; i++)
-		if (strcmp(split->shares[i].value, value) == 0)
-			return (int)i;
-	return -1;
-}
-
-// Schedulers that divide a table of fixed size by weight.
-static uint32_t slots_of(const char *scheduler)
-{
-	if (strcmp(scheduler, "sh") == 0)
-		return SPLIT_SH_BUCKETS;
-	return strcmp(scheduler, "mh") == 0 ? SPLIT_MH_SLOTS : 0;
-}
-
-int desired_split(struct service *service)
-{
-	const struct split_options *split = service->split;
-	size_t i = 0;
-
-	if (!split)
-		return 0;
-	_cleanup_free_ struct split_group *groups = calloc(split->count, sizeof(*groups));
-	_cleanup_free_ struct split_member *members = calloc(service->backend_count + 1, sizeof(*members));
-	if (!groups || !members)
-		return -ENOMEM;
-	for (uint32_t g = 0; g < split->count; g++)
-		groups[g].share = split->shares[g].share;
-	for (const struct backend *b = service->backends; b; b = b->next)
-		members[i++] = (struct split_member) {
-			.group = version_of(split, b),
-			.base = desired_status(b) == STATUS_UP ? b->options.weight : 0,
-		};
-	split_weights(groups, split->count, members, i, slots_of(service->options.scheduler));
-	i = 0;
-	for (struct backend *b = service->backends; b; b = b->next)
-		b->split_weight = members[i++].weight;
-	return 0;
-}
-
-void desired_silent(const struct service *service, struct out *out)
-{
-	const struct split_options *split = service->split;
-	bool heard[MODEL_SHARES_MAX] = { false };
-
-	if (!split)
-		return;
-	for (const struct backend *b = service->backends; b; b = b->next) {
-		int version = version_of(split, b);
-
-		if (version >= 0 && b->split_weight)
-			heard[version] = true;
-	}
-	for (uint32_t i = 0; i < split->count; i++) {
-		if (heard[i] || !split->shares[i].share)
-			continue;
-		if (out->len)
-			out_text(out, ", ");
-		out_text(out, split->shares[i].value);
-	}
+	return now || !weight ? now : 1; // 0 would keep it out
 }
 
 uint32_t desired_weight(const struct backend *backend)
 {
-	if (desired_status(backend) != STATUS_UP)
-		return 0;
-	return backend->service->split ? backend->split_weight : backend->options.weight;
+	if (model_is_pool(backend->service))
+		return backend->pool_weight;
+	return desired_status(backend) == STATUS_UP ? desired_own_weight(backend) : 0;
 }
 
 // The kernel's form of a prefix length: a mask in network order for IPv4, the length itself for IPv6.

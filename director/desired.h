@@ -8,10 +8,11 @@
 
 // Why a backend has the weight it has. The first that applies, from the top.
 enum backend_status {
-	STATUS_LOST,  // its agent is silent
-	STATUS_SETUP, // its agent is still setting the host up
-	STATUS_DRAIN, // it is on its way out, or its agent asked for no new connections
-	STATUS_DOWN,  // its agent or its pulse says that it cannot serve
+	STATUS_LOST,    // its agent is silent
+	STATUS_SETUP,   // its agent is still setting the host up
+	STATUS_DRAIN,   // it is on its way out, or its agent asked for no new connections
+	STATUS_DOWN,    // its agent or its pulse says that it cannot serve
+	STATUS_UNKNOWN, // its pulse has not said anything yet
 	STATUS_UP,
 };
 
@@ -20,11 +21,16 @@ extern const struct field_choice backend_status_choices[]; // "lost", "setup", .
 enum backend_status desired_status(const struct backend *backend);
 // Why it is not up, "" when it is.
 const char *desired_reason(const struct backend *backend);
+// Its weight if it is up and nothing else were to be said: less while it comes back.
+uint32_t desired_own_weight(const struct backend *backend);
+// What the kernel is to have.
 uint32_t desired_weight(const struct backend *backend);
 
-// Works out the weights of a service with a split (backend->split_weight); to be called after anything about it
-// changed.
-int desired_split(struct service *service);
+// Works out a service whose backends' weights depend on each other (backend->pool_weight, service->serving); to be
+// called after anything about it changed. 0 or -ENOMEM. -- desired_pool.c
+int desired_pool(struct service *service);
+// The number of backends that its quorum needs now; 0: it has none.
+uint32_t desired_quorum(const struct service *service);
 // The versions that have a share and no backend that is up, "b, c", in the order of the split; nothing when there is
 // none.
 void desired_silent(const struct service *service, struct out *out);

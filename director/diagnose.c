@@ -170,13 +170,13 @@ static void conclude(struct trouble *t)
 		.method = backend->options.method,
 		.tunnel = backend->options.tunnel,
 		.agent = agent_word(backend),
-		.check_fails = pulse && model_is_down(backend),
+		.check_fails = pulse && model_verdict(backend) == JUDGE_DOWN,
 		.vip = backend->service->options.host,
 		.rip = backend->options.host,
 		.port = pulse && pulse->args.port ? (uint16_t)pulse->args.port : backend->options.port,
 		.full_size = t->full_size,
 		.agent_reason = backend->agent_reason ? backend->agent_reason : "",
-		.check_reason = model_is_down(backend) ? backend->health->reason : "",
+		.check_reason = model_verdict(backend) == JUDGE_DOWN ? backend->health->reason : "",
 	};
 	char text[FAULT_TEXT_MAX];
 
@@ -406,11 +406,11 @@ static void look_now(struct trouble *t)
 
 void diagnose_changed(struct diagnose *d, struct backend *backend)
 {
-	struct trouble *t = model_is_down(backend) ? trouble_of(d, backend) : backend->trouble;
+	struct trouble *t = model_verdict(backend) == JUDGE_DOWN ? trouble_of(d, backend) : backend->trouble;
 
 	if (!t)
 		return;
-	t->down = model_is_down(backend);
+	t->down = model_verdict(backend) == JUDGE_DOWN;
 	if (t->down)
 		look_now(t);
 	else if (!t->waits)

@@ -3,7 +3,9 @@
 #include "director/director.h"
 
 #include "director/api.h"
+#include "director/desired.h"
 #include "director/diagnose.h"
+#include "director/hook.h"
 #include "director/http_server.h"
 #include "director/ipvs_control.h"
 #include "director/settings.h"
@@ -20,7 +22,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define DRAIN_TICK_MS 1000
+#define TICK_MS 1000
 #define STANDBY_AGE_MS 1000
 
 struct director {
@@ -39,11 +41,12 @@ struct director {
 	struct path *path;
 	struct replies *replies;
 	struct diagnose *diagnose;
+	struct hook *hook;
 	struct state state;
 	struct api api;
 	struct http_server *http;
 	uv_signal_t terminate, interrupt, hangup;
-	uv_timer_t lease, resync, drain;
+	uv_timer_t lease, resync, tick;
 	uv_prepare_t turn;
 	msec_t lease_due_ms; // when the lease timer fires, -1: it is not set
 	int repairs;         // made by the verification under way
@@ -124,20 +127,20 @@ static void on_resync(uv_timer_t *timer)
 	uv_timer_start(timer, on_resync, done ? (uint64_t)d->config->resync_ms : 1, 0);
 }
 
-static void on_drain(uv_timer_t *timer)
+static void on_tick(uv_timer_t *timer)
 {
 	struct director *d = timer->data;
 
-	if (!state_drain_tick(&d->state))
+	if (!state_tick(&d->state))
 		uv_timer_stop(timer);
 }
 
-static void drain_due(void *ctx)
+static void tick_due(void *ctx)
 {
 	struct director *d = ctx;
 
-	if (!uv_is_active((uv_handle_t *)&d->drain))
-		uv_timer_start(&d->drain, on_drain, DRAIN_TICK_MS, DRAIN_TICK_MS);
+	if (!uv_is_active((uv_handle_t *)&d->tick))
+		uv_timer_start(&d->tick, on_tick, TICK_MS, TICK_MS);
 }
 
 static bool is_sync_declared(const struct config *config)
@@ -230,6 +233,7 @@ static void reload(struct director *d)
 	log_set_level((enum log_level)next->log_level);
 	d->state.reap_after_ms = next->reap_ms;
 	d->state.take_all = next->take_all;
+	hook_set(d->hook, &next->on_quorum_up, &next->on_quorum_down);
 	config_clear(d->config);
 	free(d->config);
 	d->config = next;
@@ -269,6 +273,12 @@ static void agent_gone(void *ctx, struct agent *agent)
 static void verdict_changed(void *ctx, struct backend *backend)
 {
 	diagnose_changed(((struct director *)ctx)->diagnose, backend);
+}
+
+static void quorum_changed(void *ctx, const struct service *service)
+{
+	hook_quorum(((struct director *)ctx)->hook, service->name, service->serving.quorum == POOL_QUORUM_THERE,
+		service->serving.well, desired_quorum(service));
 }
 
 static void health_changed(void *ctx, struct backend *backend)
@@ -408,6 +418,8 @@ static int load_state(struct director *d, struct err *err)
 	if (!rc)
 		rc = path_new(&d->loop, &d->path, err);
 	if (!rc)
+		rc = hook_new(&d->loop, &d->hook, err);
+	if (!rc)
 		rc = replies_new(d->path, d->config->probe_settings, is_vip, d, &d->replies, err);
 	if (!rc)
 		rc = open_health(d, err);
@@ -415,6 +427,7 @@ static int load_state(struct director *d, struct err *err)
 		rc = diagnose_new(&d->loop, &d->state, &d->diagnose, err);
 	if (rc)
 		return rc;
+	hook_set(d->hook, &d->config->on_quorum_up, &d->config->on_quorum_down);
 	d->state = (struct state) {
 		.store = d->store,
 		.reconcile = d->reconcile,
@@ -432,7 +445,8 @@ static int load_state(struct director *d, struct err *err)
 		.backend_gone = backend_gone,
 		.is_standby = is_standby,
 		.lease_due = lease_due,
-		.drain_due = drain_due,
+		.tick_due = tick_due,
+		.quorum_changed = quorum_changed,
 		.ctx = d,
 	};
 	rc = state_load(&d->state, err);
@@ -447,8 +461,8 @@ static int load_state(struct director *d, struct err *err)
 		rc = declare_services(d, d->config, err);
 	if (!rc && lease_next(&d->state.model) >= 0)
 		lease_due(d, lease_next(&d->state.model));
-	if (!rc && d->state.model.drains)
-		drain_due(d);
+	if (!rc)
+		tick_due(d);
 	return rc;
 }
 
@@ -470,12 +484,12 @@ static void init_handles(struct director *d)
 		log_warning("%s; the service manager is not told of this process", err.text);
 	uv_timer_init(&d->loop, &d->lease);
 	uv_timer_init(&d->loop, &d->resync);
-	uv_timer_init(&d->loop, &d->drain);
+	uv_timer_init(&d->loop, &d->tick);
 	uv_prepare_init(&d->loop, &d->turn);
 	uv_signal_init(&d->loop, &d->terminate);
 	uv_signal_init(&d->loop, &d->interrupt);
 	uv_signal_init(&d->loop, &d->hangup);
-	d->lease.data = d->resync.data = d->drain.data = d->turn.data = d->terminate.data = d->interrupt.data =
+	d->lease.data = d->resync.data = d->tick.data = d->turn.data = d->terminate.data = d->interrupt.data =
 		d->hangup.data = d;
 	d->lease_due_ms = -1;
 }
@@ -494,6 +508,7 @@ static void stop(struct director *d)
 	diagnose_free(d->diagnose);
 	health_free(d->health);
 	replies_free(d->replies);
+	hook_free(d->hook);
 	path_free(d->path);
 	vip_free(d->vip);
 	sync_free(d->sync);
@@ -502,7 +517,7 @@ static void stop(struct director *d)
 	reconcile_free(d->reconcile);
 	ipvs_free(d->ipvs);
 	store_free(d->store);
-	uv_handle_t *const own[] = { (uv_handle_t *)&d->lease, (uv_handle_t *)&d->resync, (uv_handle_t *)&d->drain,
+	uv_handle_t *const own[] = { (uv_handle_t *)&d->lease, (uv_handle_t *)&d->resync, (uv_handle_t *)&d->tick,
 		(uv_handle_t *)&d->turn, (uv_handle_t *)&d->terminate, (uv_handle_t *)&d->interrupt,
 		(uv_handle_t *)&d->hangup };
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++)

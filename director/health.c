@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// A pulse is a backend's own times on a probe that it may share with others.
 #include "director/health.h"
 
 #include "shared/clock.h"
@@ -11,11 +12,15 @@
 #include <string.h>
 
 #define NOT_READY_MS 10 // until a path is asked for again
+// Backends that nobody knows yet are checked at once, but not all at the same moment.
+#define AT_ONCE_PER_MS 4
 
 struct health {
 	struct check_env env;
 	struct health_hooks hooks;
 	struct probes *probes;
+	msec_t slot_ms; // the last moment that was given to one that nobody knows
+	unsigned int in_slot;
 };
 
 // Lives until its timer is closed, which may be after its backend has gone.
@@ -25,6 +30,9 @@ struct pulse {
 	msec_t interval_ms;
 	struct probe *probe;
 	struct probe_wait wait;
+	msec_t started_ms; // the last check
+	msec_t heard_ms;   // its result; 0: there is none yet
+	uint32_t phase;    // on the grid of its interval, see judge.h
 	uv_timer_t timer;
 };
 
@@ -67,10 +75,9 @@ double health_ratio(const struct backend_health *health)
 	return health && health->filled ? (double)health->passed / health->filled : 1.0;
 }
 
-bool health_record(struct backend_health *health, bool passed, const char *reason, msec_t now_ms)
+bool health_record(struct backend_health *health, const struct judge_rules *rules, msec_t interval_ms, bool passed,
+	const char *reason, msec_t now_ms)
 {
-	bool was_down = health->down, first = !health->since_ms;
-
 	if (health->filled == MODEL_HEALTH_RING)
 		health->passed = (uint8_t)(health->passed - health->results[health->next]);
 	else
@@ -78,39 +85,93 @@ bool health_record(struct backend_health *health, bool passed, const char *reaso
 	health->results[health->next] = passed;
 	health->passed = (uint8_t)(health->passed + passed);
 	health->next = (uint8_t)((health->next + 1) % MODEL_HEALTH_RING);
-	health->down = !passed;
-	snprintf(health->reason, sizeof(health->reason), "%s", reason);
-	if (first || health->down != was_down)
-		health->since_ms = now_ms;
-	return health->down != was_down;
+	if (!passed)
+		snprintf(health->reason, sizeof(health->reason), "%s", reason);
+	return judge_result(&health->judge, rules, interval_ms, passed, now_ms);
+}
+
+static void on_due(uv_timer_t *timer);
+
+static void sleep_until(struct pulse *pulse, msec_t due_ms)
+{
+	uv_update_time(pulse->health->env.loop);
+	const msec_t now = clock_now_ms();
+
+	uv_timer_start(&pulse->timer, on_due, due_ms > now ? (uint64_t)(due_ms - now) : 0, 0);
+}
+
+static void sleep_until_due(struct pulse *pulse)
+{
+	const struct backend *backend = pulse->backend;
+
+	sleep_until(pulse,
+		judge_due(&backend->health->judge, model_judge(backend), pulse->interval_ms, pulse->phase,
+			pulse->started_ms, clock_now_ms()));
+}
+
+static const char *verdict_name(uint8_t verdict)
+{
+	static const char *const names[] = { [JUDGE_UNKNOWN] = "unknown", [JUDGE_UP] = "up", [JUDGE_DOWN] = "down" };
+
+	return names[verdict];
 }
 
 static void on_result(void *ctx, enum check_outcome outcome, const char *reason)
 {
 	struct pulse *pulse = ctx;
 	struct backend *backend = pulse->backend;
+	const bool passed = outcome == CHECK_PASS;
+	const uint8_t was = backend->health->judge.verdict;
 
-	if (!health_record(backend->health, outcome == CHECK_PASS, reason, clock_now_ms()))
+	pulse->heard_ms = clock_now_ms();
+	bool changed = health_record(
+		backend->health, model_judge(backend), pulse->interval_ms, passed, reason, pulse->heard_ms);
+	sleep_until_due(pulse);
+	if (!changed)
 		return;
-	log_write(outcome == CHECK_PASS ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "%s/%s: %s: %s", backend->service->name,
-		backend->name, outcome == CHECK_PASS ? "down -> up" : "up -> down", reason);
+	log_write(passed ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "%s/%s: %s -> %s: %s", backend->service->name,
+		backend->name, verdict_name(was), verdict_name(backend->health->judge.verdict), reason);
 	pulse->health->hooks.changed(pulse->health->hooks.ctx, backend);
 }
 
-static void on_interval(uv_timer_t *timer)
+// How old another's result may be: half an interval, but younger than the last that was heard here, or a second look
+// would be the first one again.
+static msec_t oldest(const struct pulse *pulse, msec_t now_ms)
+{
+	const msec_t half = pulse->interval_ms / 2, since = now_ms - pulse->heard_ms - 1;
+
+	return pulse->heard_ms && since < half ? since : half;
+}
+
+static void on_due(uv_timer_t *timer)
 {
 	struct pulse *pulse = timer->data;
-	// does nothing while the last one still runs: a timeout longer than the interval
-	int rc = probe_run(pulse->probe, pulse->interval_ms / 2, &pulse->wait, on_result, pulse);
+	const msec_t now = clock_now_ms(), before = pulse->started_ms;
+
+	pulse->started_ms = now;
+	int rc = probe_run(pulse->probe, oldest(pulse, now), &pulse->wait, on_result, pulse);
 
 	if (rc == -EAGAIN) {
-		uv_timer_start(timer, on_interval, NOT_READY_MS, (uint64_t)pulse->interval_ms);
+		pulse->started_ms = before;
+		sleep_until(pulse, now + NOT_READY_MS);
 	} else if (rc) {
 		char reason[120];
 
 		snprintf(reason, sizeof(reason), "cannot start the check: %s", strerror(-rc));
 		on_result(pulse, check_outcome_of(rc), reason);
 	}
+}
+
+static msec_t next_slot(struct health *health)
+{
+	const msec_t now = clock_now_ms();
+
+	if (health->slot_ms < now || health->in_slot == AT_ONCE_PER_MS) {
+		health->slot_ms = health->slot_ms < now ? now : health->slot_ms + 1;
+		health->in_slot = 0;
+	}
+	health->in_slot++;
+	return health->slot_ms;
 }
 
 const struct probe *health_probe(const struct backend *backend)
@@ -136,14 +197,24 @@ void health_forget(struct backend *backend)
 	uv_close((uv_handle_t *)&pulse->timer, pulse_closed);
 }
 
+static bool goes_on(const struct pulse *pulse, const struct check_spec *spec, const struct inet_endpoint *to)
+{
+	return pulse && spec && pulse->interval_ms == spec->interval_ms &&
+		probe_is(pulse->probe, spec, to, pulse->backend->path);
+}
+
 int health_watch(struct health *health, struct backend *backend)
 {
 	const struct check_spec *spec = model_pulse(backend);
 	const struct inet_endpoint to = model_probe_to(backend, backend->path);
 	struct pulse *old = backend->watch;
 
-	if (old && spec && old->interval_ms == spec->interval_ms && probe_is(old->probe, spec, &to, backend->path))
+	if (goes_on(old, spec, &to)) {
+		// what counts in its service may have changed
+		if (!old->wait.done && backend->health->judge.verdict == JUDGE_DOWN)
+			sleep_until_due(old);
 		return 0;
+	}
 	health_forget(backend);
 	if (!spec) {
 		// without a pulse nobody would lift its last verdict
@@ -162,6 +233,12 @@ int health_watch(struct health *health, struct backend *backend)
 	backend->watch = pulse;
 	uv_timer_init(health->env.loop, &pulse->timer);
 	pulse->timer.data = pulse;
-	uv_timer_start(&pulse->timer, on_interval, 0, (uint64_t)spec->interval_ms);
+	pulse->phase = judge_phase(backend->service->name, backend->name);
+	pulse->started_ms = clock_now_ms() - spec->interval_ms;
+	// after a restart the others wait for their place on the grid
+	if (backend->health->judge.verdict == JUDGE_UP && !backend->health->filled)
+		sleep_until_due(pulse);
+	else
+		sleep_until(pulse, next_slot(health));
 	return 0;
 }

@@ -9,7 +9,7 @@
 
 struct health;
 
-// changed is called when a backend's verdict (backend->health.down) has just changed.
+// changed is called when a backend's verdict has just changed.
 struct health_hooks {
 	void (*changed)(void *ctx, struct backend *backend);
 	void *ctx;
@@ -20,16 +20,18 @@ void health_free(struct health *health);
 // What checks run on.
 const struct check_env *health_env(const struct health *health);
 
-// Starts the backend's pulse, or starts it anew when its description, its place or its path (backend->path) changed.
-// The first check runs at once.
+// Starts the backend's pulse; goes on with it, or starts it anew when its description, its place or its path
+// (backend->path) changed. The first check runs at once (a few thousand a second at most), but for a backend that was
+// up before this director started: that has time until it is due.
 int health_watch(struct health *health, struct backend *backend);
 // The probe that the backend's pulse asks, NULL without a pulse.
 const struct probe *health_probe(const struct backend *backend);
 // Ends it; to be called before the backend goes.
 void health_forget(struct backend *backend);
 
-// One result into the ring; returns true when the verdict changed. Pure but for the log of the reason.
-bool health_record(struct backend_health *health, bool passed, const char *reason, msec_t now_ms);
+// One result into the ring and to the judge; returns true when the verdict changed.
+bool health_record(struct backend_health *health, const struct judge_rules *rules, msec_t interval_ms, bool passed,
+	const char *reason, msec_t now_ms);
 // Share of passed checks among the last 100, 1.0 when there was none (as GORB counts).
 double health_ratio(const struct backend_health *health);
 

@@ -40,7 +40,8 @@ static void help_fields(void)
 		const struct field_table *table;
 	} tables[] = { { "Configuration file", &config_fields }, { "ipvs", &settings_fields },
 		{ "ipvs.timeouts", &settings_timeout_fields }, { "sync.master, sync.backup", &sync_role_fields },
-		{ "Service", &service_fields }, { "Backend", &backend_fields }, { "Pulse", &check_fields },
+		{ "Service", &service_fields }, { "Judge", &judge_fields }, { "Quorum", &quorum_fields },
+		{ "Zones", &zones_fields }, { "Backend", &backend_fields }, { "Pulse", &check_fields },
 		{ "Backend of an agent", &protocol_backend_fields } };
 
 	for (size_t i = 0; i < ARRAY_SIZE(tables); i++) {

@@ -62,6 +62,11 @@ static size_t labels_size(const struct labels *labels)
 	return offsetof(struct labels, items) + labels->count * sizeof(labels->items[0]);
 }
 
+static bool pool_is_used(const struct pool_options *pool)
+{
+	return pool->quorum.set || pool->zones.set || pool->sorry.count || pool->panic;
+}
+
 static size_t split_size(const struct split_options *split)
 {
 	return offsetof(struct split_options, shares) + split->count * sizeof(split->shares[0]);
@@ -144,17 +149,27 @@ int model_set_service(struct service *service, const struct service_options *opt
 	const bool pulse_given = field_is_set(&service_fields, options, "pulse");
 	struct model *model = service->model;
 	struct split_options *split = NULL;
+	struct judge_rules *judge = NULL;
+	struct pool_options *pool = NULL;
 	struct shared_check *pulse = NULL;
 	struct ipvs_key key;
 
 	if (check_share(model, &options->pulse, pulse_given, service->pulse, &pulse))
 		return -ENOMEM;
-	if (keep(&options->split, split_size(&options->split), *options->split.label, &split)) {
+	if (keep(&options->split, split_size(&options->split), *options->split.label, &split) ||
+		keep(&options->judge, sizeof(options->judge), options->judge.set, &judge) ||
+		keep(&options->pool, sizeof(options->pool), pool_is_used(&options->pool), &pool)) {
 		check_release(model, pulse);
+		free(split);
+		free(judge);
 		return -ENOMEM;
 	}
 	check_release(model, service->pulse);
 	free(service->split);
+	free(service->judge);
+	free(service->pool);
+	service->judge = judge;
+	service->pool = pool;
 	service->pulse = pulse;
 	service->split = split;
 	service->options = options->core;
@@ -176,6 +191,7 @@ struct service *model_add_service(struct model *model, const char *name, const s
 		return NULL;
 	snprintf(service->name, sizeof(service->name), "%s", name);
 	service->model = model;
+	service->serving = (struct pool_state)POOL_STATE_NEW;
 	if (model_set_service(service, options)) {
 		free(service);
 		return NULL;
@@ -190,6 +206,8 @@ void model_service_options(const struct service *service, struct service_options
 
 	ret->core = service->options;
 	ret->pulse = service->pulse ? service->pulse->spec : defaults->pulse;
+	ret->judge = service->judge ? *service->judge : defaults->judge;
+	ret->pool = service->pool ? *service->pool : defaults->pool;
 	*ret->split.label = '\0';
 	ret->split.count = 0;
 	if (service->split)
@@ -210,6 +228,8 @@ void model_remove_service(struct service *service)
 	HASH_DELETE(hh_key, model->by_key, service);
 	check_release(model, service->pulse);
 	free(service->split);
+	free(service->judge);
+	free(service->pool);
 	free(service->silent);
 	free(service);
 }
@@ -299,6 +319,7 @@ void model_remove_backend(struct backend *backend)
 	if (cursor->backend == backend)
 		cursor->backend = backend->next;
 	model_undrain(backend);
+	model_is_back(backend);
 	HASH_DELETE(hh, model->by_name, backend);
 	HASH_DELETE(hh_place, model->by_place, backend);
 	DL_DELETE(service->backends, backend);
@@ -308,18 +329,6 @@ void model_remove_backend(struct backend *backend)
 	free(backend->health);
 	free(backend->agent_reason);
 	free(backend);
-}
-
-struct backend_health *model_health(struct backend *backend)
-{
-	if (!backend->health)
-		backend->health = calloc(1, sizeof(*backend->health));
-	return backend->health;
-}
-
-bool model_is_down(const struct backend *backend)
-{
-	return backend->health && backend->health->down;
 }
 
 int model_drain(struct backend *backend, msec_t now_ms, msec_t deadline_ms)
@@ -381,6 +390,8 @@ static bool same_kept(const void *a, size_t a_size, const void *b, size_t b_size
 bool model_same_service(const struct service *a, const struct service *b)
 {
 	return memcmp(&a->options, &b->options, sizeof(a->options)) == 0 && same_check(a->pulse, b->pulse) &&
+		same_kept(a->judge, a->judge ? sizeof(*a->judge) : 0, b->judge, b->judge ? sizeof(*b->judge) : 0) &&
+		same_kept(a->pool, a->pool ? sizeof(*a->pool) : 0, b->pool, b->pool ? sizeof(*b->pool) : 0) &&
 		same_kept(a->split, a->split ? split_size(a->split) : 0, b->split, b->split ? split_size(b->split) : 0);
 }
 

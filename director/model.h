@@ -13,6 +13,8 @@
 #define BRASS_DIRECTOR_MODEL_H
 
 #include "director/ipvs_key.h"
+#include "director/judge.h"
+#include "director/pool.h"
 #include "shared/check.h"
 #include "shared/clock.h"
 #include "shared/err.h"
@@ -50,6 +52,30 @@ struct labels {
 	} items[MODEL_LABELS_MAX]; // as far as count
 };
 
+#define MODEL_NAMES_MAX 16
+struct names {
+	uint32_t count;
+	char items[MODEL_NAMES_MAX][MODEL_NAME_MAX + 1]; // zero behind them: compared as they stand
+};
+
+// How a service is made of its backends, see pool.h.
+struct pool_options {
+	struct quorum_options {
+		uint64_t set;
+		uint32_t up, down; // down 0: as up
+	} quorum;
+	struct zones_options {
+		uint64_t set;
+		struct names prefer;
+		uint32_t spill; // percent
+	} zones;
+	struct names sorry;
+	uint32_t panic; // percent
+};
+
+#define ZONES_DEFAULTS .spill = 70
+#define ZONE_LABEL "zone"
+
 // Flags that were not given: of mh and sh the fallback, of others none.
 #define MODEL_FLAGS_OF_SCHEDULER UINT32_MAX
 
@@ -66,7 +92,8 @@ struct labels {
 	uint32_t persistent_s; /* persistence timeout in seconds, 0: off */ \
 	uint32_t prefix;       /* clients of one prefix of this length persist together; 0: each address alone */ \
 	char engine[16];       /* persistence engine; "": none */ \
-	bool ops               /* one-packet scheduling (UDP) */
+	bool ops;              /* one-packet scheduling (UDP) */ \
+	msec_t slow_start_ms   /* who comes back gets its weight over this time; 0: at once */
 
 #define BACKEND_CORE \
 	uint64_t set; \
@@ -90,6 +117,8 @@ struct service_options {
 		};
 	};
 	struct check_spec pulse; // for backends that agents register
+	struct judge_rules judge;
+	struct pool_options pool;
 	struct split_options split;
 };
 
@@ -138,11 +167,10 @@ struct probe_path {
 // The last 100 results of a backend's pulse, as GORB counts them. Kept by health.c.
 #define MODEL_HEALTH_RING 100
 struct backend_health {
-	bool down;
+	struct judge judge;
 	uint8_t results[MODEL_HEALTH_RING]; // 1: passed
 	uint8_t filled, next, passed;
-	msec_t since_ms; // of the present verdict, monotonic; 0: never checked
-	char reason[PROTOCOL_REASON_MAX + 1];
+	char reason[PROTOCOL_REASON_MAX + 1]; // of the last failure
 };
 
 // A backend on its way out: no new connections, and it goes when there is no active one left or at the deadline.
@@ -151,6 +179,14 @@ struct drain {
 	struct backend *backend;
 	msec_t started_ms, deadline_ms; // monotonic
 	uint32_t active;                // connections when last looked
+};
+
+// A backend on its way back: it gets its weight little by little (slow_start of its service).
+struct comeback {
+	struct comeback *prev, *next; // in model->comebacks
+	struct backend *backend;
+	msec_t started_ms; // monotonic
+	uint32_t part;     // of the weight that it has now, in thousandths
 };
 
 struct service;
@@ -162,14 +198,16 @@ struct backend {
 	struct backend_core options;
 	struct shared_check *pulse;    // NULL: none
 	struct labels *labels;         // NULL: none
-	struct backend_health *health; // NULL: never checked
+	struct backend_health *health; // NULL: it has no pulse
 	struct drain *drain;           // NULL: it stays
+	struct comeback *comeback;     // NULL: it has all of its weight
 	// set when an agent made it (origin "agent"), else NULL
 	struct agent *agent;
 	struct backend *agent_next; // in agent->backends
 	char *agent_reason;         // NULL: none
-	int agent_state;            // enum protocol_state
-	uint32_t split_weight;      // of a service with a split, see desired.h
+	uint8_t agent_state;        // enum protocol_state
+	uint8_t status;             // enum backend_status when last looked, see state_status.c
+	uint32_t pool_weight;       // where it depends on the other backends, see desired.h
 	void *watch;                // owned by health.c
 	struct probe_path *path;    // that its pulse takes, counted; NULL: straight to its own address
 	void *trouble;              // owned by diagnose.c
@@ -190,11 +228,14 @@ struct service {
 	struct ipvs_key key;
 	struct service_core options;
 	struct shared_check *pulse;  // NULL: none
+	struct judge_rules *judge;   // NULL: the defaults
+	struct pool_options *pool;   // NULL: none
 	struct split_options *split; // NULL: none
 	struct backend *backends;    // a list, see backend->next
 	uint32_t backend_count;
-	bool split_due; // the weights of its split are to be worked out
-	struct service *split_next;
+	struct pool_state serving; // how its backends serve together, when last worked out
+	bool pool_due;             // that is to be worked out again
+	struct service *pool_next;
 	char *silent; // versions of the split without a healthy backend, for people; NULL: none
 	bool leaving; // all of its backends drain, and it goes with the last
 };
@@ -231,6 +272,7 @@ struct model {
 	struct probe_path *paths, *paths_by_key;
 	struct agent *agents;
 	struct drain *drains;
+	struct comeback *comebacks;
 	struct model_cursor *cursors;
 };
 
@@ -263,10 +305,16 @@ void model_clear(struct model *model);
 
 // The backend's record of checks, made when there is none. NULL without memory.
 struct backend_health *model_health(struct backend *backend);
-bool model_is_down(const struct backend *backend);
+// The verdict of its pulse; up when it has none.
+enum judge_verdict model_verdict(const struct backend *backend);
+// How results of its pulse are judged.
+const struct judge_rules *model_judge(const struct backend *backend);
 // A drain, begun anew when there is one. 0 or -ENOMEM.
 int model_drain(struct backend *backend, msec_t now_ms, msec_t deadline_ms);
 void model_undrain(struct backend *backend);
+// The same for coming back, part of the weight at first.
+int model_come_back(struct backend *backend, msec_t now_ms, uint32_t part);
+void model_is_back(struct backend *backend);
 void model_set_agent_reason(struct backend *backend, const char *reason);
 
 void model_cursor_start(struct model_cursor *cursor, struct model *model);
@@ -293,6 +341,8 @@ bool model_same_backend(const struct backend *a, const struct backend *b);
 
 // The check that this backend gets: its own pulse, or for an agent's backend the service's; NULL: none.
 const struct check_spec *model_pulse(const struct backend *backend);
+// Does a backend's weight depend on the others?
+bool model_is_pool(const struct service *service);
 // The value of a backend's label, NULL when it has none of that name.
 const char *model_label(const struct backend *backend, const char *name);
 
@@ -312,7 +362,12 @@ void model_remove_path(struct model *model, struct probe_path *path);
 // Scheduler flags as the kernel is to have them.
 uint32_t model_flags(const struct service_core *options);
 
-// -- model_fields.c
-extern const struct field_table service_fields, backend_fields;
+// -- model_fields.c, model_health_fields.c
+extern const struct field_table service_fields, backend_fields, judge_fields, quorum_fields, zones_fields;
+
+// A list of names as a field, and whether a name (NULL: no) is in it. -- model_health_fields.c
+int model_parse_names(const json_t *json, void *member, struct err *err);
+bool model_print_names(const void *member, struct out *out);
+bool model_has_name(const struct names *names, const char *name);
 
 #endif

@@ -54,13 +54,24 @@ static int check_pulse(const struct check_spec *pulse, struct err *err)
 	return rc;
 }
 
+static int check_pool(const struct pool_options *pool, struct err *err)
+{
+	if (pool->quorum.down > pool->quorum.up)
+		return err_set(err, -EINVAL, "quorum.down", "found %u, allowed is at most quorum.up, which is %u",
+			pool->quorum.down, pool->quorum.up);
+	if (field_is_set(&zones_fields, &pool->zones, "spill") && !pool->zones.prefer.count)
+		return err_set(err, -EINVAL, "zones.prefer", "missing; zones need at least one that is preferred");
+	return 0;
+}
+
 int model_check_service(struct service_options *options, struct err *err)
 {
 	int rc = check_place(options, err);
 
 	if (!rc)
 		rc = check_pulse(&options->pulse, err);
-
+	if (!rc)
+		rc = check_pool(&options->pool, err);
 	if (rc)
 		return rc;
 	if (!options->fwmark && !options->port && !options->persistent_s)

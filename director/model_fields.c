@@ -309,6 +309,14 @@ static bool print_split(const void *member, struct out *out)
 #define SVC(member) MEMBER(struct service_options, member)
 #define BE(member) MEMBER(struct backend_options, member)
 
+// Whoever reaches the API may change services, but not run programs as root.
+static int refuse_program(const json_t *json, void *member, struct err *err)
+{
+	(void)json, (void)member;
+	return err_set(err, -EINVAL, NULL,
+		"programs are not taken here: name them in the director's configuration file, beside \"services\"");
+}
+
 static const struct field_choice family_choices[] = { { "ipv4", AF_INET }, { "ipv6", AF_INET6 }, { NULL, 0 } };
 
 static const struct field service_rows[] = {
@@ -341,6 +349,21 @@ static const struct field service_rows[] = {
 		.help = "shares of new connections by the value of a label of the backends" },
 	{ "pulse", FIELD_OBJECT, SVC(pulse), .sub = &check_fields, .def = "{\"type\": \"none\"}",
 		.help = "check for backends that agents register" },
+	{ "judge", FIELD_OBJECT, SVC(judge), .sub = &judge_fields, .def = "{}",
+		.help = "how the results of pulses become a verdict, for all backends" },
+	{ "quorum", FIELD_OBJECT, SVC(pool.quorum), .sub = &quorum_fields, .def = "{}",
+		.help = "how many backends must be up for the service to be of use" },
+	{ "sorry", FIELD_CUSTOM, SVC(pool.sorry), .parse = model_parse_names, .print = model_print_names,
+		.help = "names of backends that serve only while the quorum (without one: 1) is lost, and then alone" },
+	{ "panic", FIELD_UINT, SVC(pool.panic), .max = 100, .def = "0", .unit = "percent",
+		.help = "when the backends that are up have less than this part of the weight, those that are down are "
+			"used, too; 0: never" },
+	{ "zones", FIELD_OBJECT, SVC(pool.zones), .sub = &zones_fields, .def = "{}",
+		.help = "backends whose label zone is preferred are used alone, as long as there are enough" },
+	{ "on_quorum_up", FIELD_CUSTOM, .hidden = true, .parse = refuse_program },
+	{ "on_quorum_down", FIELD_CUSTOM, .hidden = true, .parse = refuse_program },
+	{ "slow_start", FIELD_DURATION, SVC(slow_start_ms), .max = 3600000, .def = "\"0s\"",
+		.help = "a backend that comes up gets its weight little by little over this time; 0s: at once" },
 };
 
 static const struct service_options service_defaults = {
@@ -349,6 +372,8 @@ static const struct service_options service_defaults = {
 	.scheduler = "wrr",
 	.flags = MODEL_FLAGS_OF_SCHEDULER,
 	.pulse = { CHECK_SPEC_DEFAULTS, .set = 1, .kind = CHECK_NONE },
+	.judge = { JUDGE_DEFAULTS },
+	.pool = { .zones = { ZONES_DEFAULTS } },
 };
 
 const struct field_table service_fields = {

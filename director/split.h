@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Weights that make shares of new connections: A/B, canary. Pure. Floor 3.
+// Weights that make shares of new connections: A/B, canary. Pure. Floor 1.
 //
 // Backends of one version are a group with a share. Each member gets a weight so that the sums of the groups' weights
 // are to each other exactly as their shares are, whatever the number of members; inside a group the sum is divided as

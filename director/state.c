@@ -93,16 +93,20 @@ int state_backend_row(struct state *state, const char *service, const char *name
 void state_touch_service(struct state *state, struct service *service)
 {
 	reconcile_touch(state->reconcile, &service->key);
-	if ((!service->split && !service->silent) || service->split_due)
+	if (!model_is_pool(service) && !service->silent) {
+		service->serving = (struct pool_state)POOL_STATE_NEW;
 		return;
-	service->split_due = true;
-	LL_PREPEND2(state->split_services, service, split_next);
+	}
+	if (service->pool_due)
+		return;
+	service->pool_due = true;
+	LL_PREPEND2(state->pool_services, service, pool_next);
 }
 
 void state_touch_backend(struct state *state, struct backend *backend)
 {
-	// in a split each weight depends on all
-	if (backend->service->split)
+	state_note_status(state, backend);
+	if (model_is_pool(backend->service))
 		state_touch_service(state, backend->service);
 	else
 		reconcile_touch_dest(state->reconcile, &backend->service->key, &backend->place.at);
@@ -146,8 +150,10 @@ int state_change_service(struct state *state, struct service *service, const str
 		return no_memory(state);
 	if (moved || ops)
 		state_bind_agents(state, service); // ports may follow the service's; nat is not for ops
-	for (struct backend *b = service->backends; b; b = b->next)
+	for (struct backend *b = service->backends; b; b = b->next) {
 		state_watch(state, b);
+		state_note_status(state, b);
+	}
 	state_touch_service(state, service);
 	state_touch_agents_of(state, service->name);
 	return 0;
@@ -159,8 +165,12 @@ void state_drop_service(struct state *state, struct service *service)
 
 	snprintf(name, sizeof(name), "%s", service->name);
 	leave_key(state, service);
-	if (service->split_due)
-		LL_DELETE2(state->split_services, service, split_next);
+	if (service->pool_due)
+		LL_DELETE2(state->pool_services, service, pool_next);
+	if (service->serving.quorum == POOL_QUORUM_THERE && state->quorum_changed) {
+		service->serving.quorum = POOL_QUORUM_LOST;
+		state->quorum_changed(state->ctx, service);
+	}
 	for (struct backend *b = service->backends; b; b = b->next) {
 		state_touch_host_of(state, b);
 		state_unwatch(state, b);
@@ -179,6 +189,7 @@ struct backend *state_add_backend(
 		return NULL;
 	}
 	state_watch(state, backend);
+	state_begin_status(backend);
 	state_touch_backend(state, backend);
 	return backend;
 }
@@ -201,7 +212,7 @@ void state_drop_backend(struct state *state, struct backend *backend)
 	state_touch_host_of(state, backend);
 	state_unwatch(state, backend);
 	model_remove_backend(backend);
-	if (service->split)
+	if (model_is_pool(service))
 		state_touch_service(state, service);
 }
 
@@ -432,18 +443,4 @@ int state_delete_backend(struct state *state, struct backend *backend, struct er
 	log_info("backend %s/%s: removed", service->name, backend->name);
 	state_drop_backend(state, backend);
 	return 0;
-}
-
-// A verdict outlives a restart: a director that comes back must not send traffic to a backend that it had taken out.
-void state_health_changed(struct state *state, struct backend *backend)
-{
-	const char *service = backend->service->name;
-	struct err err = { 0 };
-
-	if (state_row(state, STORE_DOWN, service, backend->name,
-		    model_is_down(backend) ? backend->health->reason : NULL, &err))
-		log_error("%s/%s: the verdict cannot be stored: %s", service, backend->name, err.text);
-	state_touch_backend(state, backend);
-	if (backend->agent)
-		state_touch_agent(state, backend->agent);
 }

@@ -25,6 +25,7 @@
 #include "director/sync.h"
 #include "director/vip.h"
 
+struct kept_verdict;
 struct stale_row;
 struct found_mark;
 
@@ -59,8 +60,10 @@ struct state {
 	bool (*is_standby)(void *ctx);
 	// there is a new deadline at due_ms (monotonic); the others have not come nearer
 	void (*lease_due)(void *ctx, msec_t due_ms);
-	// a backend has begun to drain
-	void (*drain_due)(void *ctx);
+	// there is something for state_tick
+	void (*tick_due)(void *ctx);
+	// the quorum of a service is there, or lost (service->serving); the service may be about to go
+	void (*quorum_changed)(void *ctx, const struct service *service);
 	void *ctx;
 	// --- of the turn under way ---
 	bool staged;  // something was asked for
@@ -71,8 +74,10 @@ struct state {
 	char refused_service[MODEL_NAME_MAX + 1];
 	struct err why;
 	struct agent *touched_agents;
-	struct service *split_services;       // whose weights are to be worked out
+	struct service *pool_services;        // whose weights are to be worked out
 	struct stale_row *stale, *stale_next; // rows of the two lists of what is ours that may go now, after this turn
+	struct kept_verdict *verdicts;        // of backends that went in this turn: they may come back by another name
+	bool restoring;                       // rows are read: what they name was there before
 };
 
 // --- the turn ---
@@ -128,8 +133,6 @@ int state_move_service(struct state *state, struct service *service, const struc
 	msec_t wait_ms, struct err *err);
 int state_move_backend(struct state *state, struct backend *backend, const struct backend_options *options,
 	msec_t wait_ms, struct err *err);
-// Looks at what is draining; what is done goes. Returns true while something drains.
-bool state_drain_tick(struct state *state);
 
 // --- the whole at once: state_document.c ---
 
@@ -175,6 +178,9 @@ int state_answer(struct state *state, const struct agent *agent, msec_t max_age_
 // Leases that are due.
 void state_expire(struct state *state);
 
+// What is to be looked at every second: drains, backends that come back. Returns true while there is something.
+bool state_tick(struct state *state);
+
 // --- checks along the path of traffic: state_path.c ---
 
 // Where a check goes now, and what became of it: struct probe_hooks, whose ctx is the state. ret->full_size is always
@@ -190,6 +196,7 @@ void state_path_put(struct state *state, struct probe_path *path);
 // Can checks go along it now? Otherwise they go to the real server's own address, and path->problem says why.
 bool state_path_works(const struct state *state, const struct probe_path *path);
 bool state_is_mark(const struct state *state, const struct ipvs_key *key); // is it out of our range?
+// --- what a backend's status becomes: state_status.c ---
 
 // A pulse's verdict changed.
 void state_health_changed(struct state *state, struct backend *backend);

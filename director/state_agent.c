@@ -109,12 +109,12 @@ static void bind_one(
 		model_backend_options(backend, &old);
 		if (field_diff(&backend_fields, &options, &old, names, sizeof(names)))
 			state_change_backend(state, backend, &options);
-		if (backend->agent_state != (int)said)
+		if (backend->agent_state != said)
 			log_info("%s/%s: agent says %s%s%s", service->name, agent->node,
 				field_choice_name(protocol_state_choices, said), *reported->reason ? ": " : "",
 				reported->reason);
 	}
-	backend->agent_state = (int)said;
+	backend->agent_state = (uint8_t)said;
 	model_set_agent_reason(backend, reported->reason);
 	state_watch(state, backend);
 	state_touch_backend(state, backend);

@@ -25,8 +25,8 @@ static int begin(struct state *state, struct backend *backend, msec_t wait_ms, s
 	if (rc)
 		return rc;
 	state_touch_backend(state, backend);
-	if (state->drain_due)
-		state->drain_due(state->ctx);
+	if (state->tick_due)
+		state->tick_due(state->ctx);
 	return 0;
 }
 

@@ -30,10 +30,7 @@ void state_drop_backend(struct state *state, struct backend *backend);
 // Rows of everything that a backend may have but its options, deleted.
 int state_delete_backend_rows(struct state *state, const struct backend *backend, struct err *err);
 
-// The backend's pulse, as it is now: begun, begun anew or ended, with the path that it takes. -- state_path.c
-void state_watch(struct state *state, struct backend *backend);
-// Its end, before the backend goes.
-void state_unwatch(struct state *state, struct backend *backend);
+// -- state_path.c
 // Reads the marks that an earlier run has left in the kernel, so that paths find them again; then lets go of those that
 // nobody asked for.
 void state_find_marks(struct state *state);
@@ -74,6 +71,20 @@ void state_untouch_agent(struct state *state, struct agent *agent);
 int state_restore_agent(struct state *state, const char *node, const char *text, struct err *err);
 
 bool state_agent_row_ok(const char *text);
+
+// The backend's pulse, as it is now: begun, begun anew or ended, with the path that it takes. What is known of the real
+// server from before counts. -- state_status.c
+void state_watch(struct state *state, struct backend *backend);
+// It goes, before the backend does; its verdict is kept for the rest of the turn.
+void state_unwatch(struct state *state, struct backend *backend);
+void state_forget_verdicts(struct state *state);
+// Has its status become another one? Whoever changes a fact that it follows from calls this.
+void state_note_status(struct state *state, struct backend *backend);
+// It is new: what it is now is no change.
+void state_begin_status(struct backend *backend);
+// Parts of state_tick. They return true while there is something.
+bool state_comeback_tick(struct state *state);
+bool state_drain_tick(struct state *state); // -- state_drain.c
 
 // Any row into the model, or out of it (text NULL): taking a turn back is loading the rows of before. -- state_load.c
 void state_restore_row(void *state, enum store_kind kind, const char *owner, const char *name, const char *text);

@@ -84,7 +84,7 @@ static int restore_verdict(struct state *state, struct backend *backend, const c
 		return 0;
 	if (!model_health(backend))
 		return -ENOMEM;
-	backend->health->down = true;
+	judge_set(&backend->health->judge, JUDGE_DOWN, clock_now_ms());
 	snprintf(backend->health->reason, sizeof(backend->health->reason), "%s", text);
 	state_touch_backend(state, backend);
 	if (backend->path)
@@ -138,9 +138,12 @@ static int restore_row(struct state *state, enum store_kind kind, const char *ow
 void state_restore_row(void *state, enum store_kind kind, const char *owner, const char *name, const char *text)
 {
 	struct err err = { 0 };
+	struct state *s = state;
 
-	if (restore_row(state, kind, owner, name, text, &err))
+	s->restoring = true;
+	if (restore_row(s, kind, owner, name, text, &err))
 		log_error("%s%s%s cannot be put back: %s", owner, *owner ? "/" : "", name, err.text);
+	s->restoring = false;
 }
 
 struct loading {
@@ -310,8 +313,10 @@ int state_load(struct state *state, struct err *err)
 
 	if (!rc)
 		state_find_marks(state);
+	state->restoring = true;
 	for (size_t i = 0; i < ARRAY_SIZE(kinds) && !rc; i++)
 		rc = store_each(state->store, kinds[i], load_row, &(struct loading) { state, kinds[i] }, err);
+	state->restoring = false;
 	if (!rc)
 		rc = adopt_vips(state, err);
 	if (!rc)
@@ -392,4 +397,5 @@ void state_clear(struct state *state)
 			state_unwatch(state, b);
 	model_clear(&state->model);
 	state_free_stale(state);
+	state_forget_verdicts(state);
 }

@@ -202,27 +202,6 @@ void state_path_put(struct state *state, struct probe_path *path)
 	model_remove_path(&state->model, path);
 }
 
-void state_watch(struct state *state, struct backend *backend)
-{
-	struct probe_path *old = backend->path;
-	struct probe_way way;
-
-	backend->path = model_probe_way(backend, &way) ? state_path_get(state, &way) : NULL;
-	if (health_watch(state->health, backend))
-		log_error("%s/%s: out of memory: it is not checked", backend->service->name, backend->name);
-	state_path_put(state, old); // its check has ended
-	if (backend->trouble && !model_is_down(backend) && state->verdict_changed)
-		state->verdict_changed(state->ctx, backend);
-}
-
-void state_unwatch(struct state *state, struct backend *backend)
-{
-	if (backend->trouble && state->backend_gone)
-		state->backend_gone(state->ctx, backend);
-	health_forget(backend);
-	state_path_put(state, STEAL(backend->path));
-}
-
 // --- where checks go ---
 
 void state_path_refused(struct state *state, struct probe_path *path, const struct err *why)

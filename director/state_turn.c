@@ -71,7 +71,7 @@ void state_free_stale(struct state *state)
 	free_stale(&state->stale_next);
 }
 
-// --- splits ---
+// --- services whose backends depend on each other ---
 
 // Versions of a split come and go with the health of their backends; who gets their share is said once.
 static void say_silent_versions(struct service *service)
@@ -90,17 +90,57 @@ static void say_silent_versions(struct service *service)
 	service->silent = out.len ? out_steal(&out, NULL) : NULL;
 }
 
-static void work_out_splits(struct state *state)
+static const char *quorum_name(enum pool_quorum quorum)
 {
-	while (state->split_services) {
-		struct service *service = state->split_services;
+	static const char *const names[] = {
+		[POOL_QUORUM_UNKNOWN] = "unknown", [POOL_QUORUM_THERE] = "there", [POOL_QUORUM_LOST] = "lost"
+	};
 
-		LL_DELETE2(state->split_services, service, split_next);
-		service->split_due = false;
-		if (desired_split(service))
-			log_error(
-				"service %s: out of memory: the weights of its split stay as they were", service->name);
+	return names[quorum];
+}
+
+static void say_quorum(struct state *state, struct service *service, enum pool_quorum was)
+{
+	const enum pool_quorum now = service->serving.quorum;
+
+	if (now == was || now == POOL_QUORUM_UNKNOWN)
+		return;
+	log_write(now == POOL_QUORUM_LOST ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO,
+		"service %s: quorum %s -> %s: %u backends are up, it needs %u%s", service->name, quorum_name(was),
+		quorum_name(now), service->serving.well, desired_quorum(service),
+		service->serving.sorry ? "; the sorry servers serve" : "");
+	if (state->quorum_changed)
+		state->quorum_changed(state->ctx, service);
+}
+
+// How the backends of a service serve together has changed.
+static void say_serving(struct state *state, struct service *service, const struct pool_state *was)
+{
+	const struct pool_state *now = &service->serving;
+
+	say_quorum(state, service, was->quorum);
+	if (now->panic != was->panic)
+		log_warning("service %s: panic %s: %u backends are up%s", service->name,
+			now->panic ? "off -> on" : "on -> off", now->well,
+			now->panic ? "; those that are down are used as well" : "");
+	if ((now->local == 100) != (was->local == 100) && service->pool && service->pool->zones.prefer.count)
+		log_write(now->local < 100 ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO,
+			"service %s: zones %s: %u percent of new connections stay in the preferred ones", service->name,
+			now->local < 100 ? "local -> spilling" : "spilling -> local", now->local);
+}
+
+static void work_out_pools(struct state *state)
+{
+	while (state->pool_services) {
+		struct service *service = state->pool_services;
+		const struct pool_state was = service->serving;
+
+		LL_DELETE2(state->pool_services, service, pool_next);
+		service->pool_due = false;
+		if (desired_pool(service))
+			log_error("service %s: out of memory: the weights stay as they were", service->name);
 		say_silent_versions(service);
+		say_serving(state, service, &was);
 	}
 }
 
@@ -211,7 +251,7 @@ static void on_vip_gone(void *ctx, const struct inet_addr *addr)
 static int settle_kernel(struct state *state, struct err *err)
 {
 	state->refused = 0;
-	work_out_splits(state);
+	work_out_pools(state);
 	if (vip_settle(state->vip, on_foreign_vip, state, err))
 		return -EREMOTEIO;
 	if (reconcile_settle(state->reconcile, &state->model, on_refused, state, err))
@@ -283,6 +323,7 @@ int state_settle(struct state *state, struct err *err)
 	state->staged = false;
 	state->poisoned = 0;
 	store_stands(state->store);
+	state_forget_verdicts(state);
 	if (state->trim)
 		malloc_trim(0);
 	state->trim = false;

@@ -25,9 +25,9 @@ FLOORS = {
     ],
     "director": [
         [],
-        ["fault", "model", "model_*", "ipvs_key"],
-        ["store", "store_*", "lease", "health", "ipvs", "ipvs_*", "announce", "path", "probe", "replies", "settings", "settings_fields", "sync", "sysctl"],
-        ["split", "desired", "known", "proven", "reconcile", "diagnose", "vip", "state", "state_*"],
+        ["fault", "model", "model_*", "ipvs_key", "judge", "pool", "split"],
+        ["store", "store_*", "lease", "health", "hook", "ipvs", "ipvs_*", "announce", "path", "probe", "replies", "settings", "settings_fields", "sync", "sysctl"],
+        ["desired", "desired_*", "known", "proven", "reconcile", "diagnose", "vip", "state", "state_*"],
         ["http_server", "auth", "api", "api_*", "metrics", "events"],
         ["config", "director", "main"],
     ],

@@ -286,23 +286,33 @@ static void test_weight_follows_status(void **state)
 	struct backend *ours = model_add_backend(s, "n", &b, agent);
 	static const struct {
 		int said;
-		bool lost, down;
+		bool lost;
+		enum judge_verdict verdict;
 		enum backend_status status;
-	} rows[] = { { PROTOCOL_UP, false, false, STATUS_UP }, { PROTOCOL_SETUP, false, false, STATUS_SETUP },
-		{ PROTOCOL_DRAIN, false, true, STATUS_DRAIN }, { PROTOCOL_DOWN, false, false, STATUS_DOWN },
-		{ PROTOCOL_UP, false, true, STATUS_DOWN }, { PROTOCOL_UP, true, false, STATUS_LOST } };
+	} rows[] = { { PROTOCOL_UP, false, JUDGE_UP, STATUS_UP }, { PROTOCOL_SETUP, false, JUDGE_UP, STATUS_SETUP },
+		{ PROTOCOL_DRAIN, false, JUDGE_DOWN, STATUS_DRAIN }, { PROTOCOL_DOWN, false, JUDGE_UP, STATUS_DOWN },
+		{ PROTOCOL_DOWN, false, JUDGE_UNKNOWN, STATUS_DOWN },
+		{ PROTOCOL_UP, false, JUDGE_UNKNOWN, STATUS_UNKNOWN }, { PROTOCOL_UP, false, JUDGE_DOWN, STATUS_DOWN },
+		{ PROTOCOL_UP, true, JUDGE_UP, STATUS_LOST } };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		ours->agent_state = rows[i].said;
+		ours->agent_state = (uint8_t)rows[i].said;
 		agent->lost = rows[i].lost;
-		model_health(ours)->down = rows[i].down;
+		judge_set(&model_health(ours)->judge, rows[i].verdict, 0);
 		assert_int_equal(desired_status(ours), rows[i].status);
 		assert_int_equal(desired_weight(ours), rows[i].status == STATUS_UP ? 100 : 0);
 	}
 	assert_int_equal(desired_weight(api), 100);
-	model_health(api)->down = true;
+	judge_set(&model_health(api)->judge, JUDGE_DOWN, 0);
 	assert_int_equal(desired_weight(api), 0);
+	judge_set(&model_health(api)->judge, JUDGE_UP, 0);
+	model_come_back(api, 0, 50); // thousandths
+	assert_int_equal(desired_weight(api), 5);
+	model_come_back(api, 0, 1);
+	assert_int_equal(desired_weight(api), 1);
+	model_is_back(api);
+	assert_int_equal(desired_weight(api), 100);
 
 	struct ipvs_dest *dests = NULL;
 	size_t count = 0;

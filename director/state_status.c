@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+// The status of backends follows from facts that change in many places: health, leases, drains, agents' words. Here is
+// what a change of it entails.
+#include "director/state_internal.h"
+
+#include "director/desired.h"
+#include "shared/clock.h"
+#include "shared/log.h"
+#include "shared/util.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <utlist.h>
+
+// --- verdicts that outlive their backend for a turn ---
+
+// A backend that gets another name, moves with its service or is put back is still the same program on the same host.
+struct kept_verdict {
+	UT_hash_handle hh; // in state->verdicts
+	struct inet_endpoint at;
+	struct backend_health health;
+};
+
+static_assert(sizeof(struct inet_endpoint) == sizeof(struct inet_addr) + sizeof(uint16_t), "no padding: it is a key");
+
+void state_unwatch(struct state *state, struct backend *backend)
+{
+	struct kept_verdict *kept = NULL;
+
+	if (backend->trouble && state->backend_gone)
+		state->backend_gone(state->ctx, backend);
+	health_forget(backend);
+	state_path_put(state, STEAL(backend->path));
+	if (!backend->health || model_verdict(backend) == JUDGE_UNKNOWN)
+		return;
+	HASH_FIND(hh, state->verdicts, &backend->place.at, sizeof(kept->at), kept);
+	if (!kept) {
+		kept = malloc(sizeof(*kept));
+		if (!kept)
+			return; // it will be checked anew
+		kept->at = backend->place.at;
+		HASH_ADD(hh, state->verdicts, at, sizeof(kept->at), kept);
+	}
+	kept->health = *backend->health;
+}
+
+void state_forget_verdicts(struct state *state)
+{
+	struct kept_verdict *kept, *next;
+
+	HASH_ITER (hh, state->verdicts, kept, next) {
+		HASH_DEL(state->verdicts, kept);
+		free(kept);
+	}
+}
+
+// The verdict goes into the store under the name that the backend has.
+static void store_verdict(struct state *state, const struct backend *backend)
+{
+	const char *service = backend->service->name;
+	struct err err = { 0 };
+
+	if (state_row(state, STORE_DOWN, service, backend->name,
+		    model_verdict(backend) == JUDGE_DOWN ? backend->health->reason : NULL, &err))
+		log_error("%s/%s: the verdict cannot be stored: %s", service, backend->name, err.text);
+}
+
+void state_watch(struct state *state, struct backend *backend)
+{
+	const bool is_new = !backend->health && model_pulse(backend);
+	struct kept_verdict *kept = NULL;
+	struct probe_path *old = backend->path;
+	struct probe_way way;
+
+	HASH_FIND(hh, state->verdicts, &backend->place.at, sizeof(kept->at), kept);
+	if (is_new && model_health(backend)) {
+		if (kept)
+			*backend->health = kept->health;
+		else if (state->restoring) // a row says when it is down
+			judge_set(&backend->health->judge, JUDGE_UP, 0);
+		if (kept && !state->restoring)
+			store_verdict(state, backend);
+	}
+	backend->path = model_probe_way(backend, &way) ? state_path_get(state, &way) : NULL;
+	if (health_watch(state->health, backend))
+		log_error("%s/%s: out of memory: it is not checked", backend->service->name, backend->name);
+	state_path_put(state, old); // its check has ended
+	const bool is_down = model_verdict(backend) == JUDGE_DOWN;
+	if (is_down && is_new && backend->path)
+		backend->path->counts = true;
+	if (((is_down && is_new) || (!is_down && backend->trouble)) && state->verdict_changed)
+		state->verdict_changed(state->ctx, backend);
+}
+
+// A verdict outlives a restart: a director that comes back must not send traffic to a backend that it had taken out.
+void state_health_changed(struct state *state, struct backend *backend)
+{
+	store_verdict(state, backend);
+	state_touch_backend(state, backend);
+	if (backend->agent)
+		state_touch_agent(state, backend->agent);
+}
+
+// --- coming back ---
+
+static void begin_comeback(struct state *state, struct backend *backend)
+{
+	const msec_t total = backend->service->options.slow_start_ms;
+
+	if (!total || model_come_back(backend, clock_now_ms(), judge_slow_part(0, total)))
+		return;
+	if (state->tick_due)
+		state->tick_due(state->ctx);
+}
+
+bool state_comeback_tick(struct state *state)
+{
+	const msec_t now = clock_now_ms();
+	struct comeback *c, *next;
+
+	DL_FOREACH_SAFE(state->model.comebacks, c, next)
+	{
+		struct backend *backend = c->backend;
+		const msec_t total = backend->service->options.slow_start_ms;
+		const uint32_t part = judge_slow_part(now - c->started_ms, total);
+
+		if (part == c->part)
+			continue;
+		c->part = part;
+		if (part == JUDGE_WHOLE)
+			model_is_back(backend);
+		state_touch_backend(state, backend);
+	}
+	return state->model.comebacks;
+}
+
+// --- the status ---
+
+void state_begin_status(struct backend *backend)
+{
+	backend->status = (uint8_t)desired_status(backend);
+}
+
+// Someone who was kept out for a reason of his own is warm; the others come back gently.
+static bool is_cold(enum backend_status was)
+{
+	return was != STATUS_DRAIN && was != STATUS_UP;
+}
+
+void state_note_status(struct state *state, struct backend *backend)
+{
+	const enum backend_status was = backend->status, now = desired_status(backend);
+
+	if (was == now)
+		return;
+	backend->status = (uint8_t)now;
+	if (now != STATUS_UP)
+		model_is_back(backend);
+	else if (is_cold(was) && !state->restoring)
+		begin_comeback(state, backend);
+}
+
+bool state_tick(struct state *state)
+{
+	const bool drains = state_drain_tick(state), comebacks = state_comeback_tick(state);
+
+	return drains || comebacks;
+}

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How checks become weights: what the kernel then has, what clients and the checked programs see."""
+
+import itertools
+import signal
+import time
+
+import pytest
+from daemons import Director
+from topology import dr_topology, ipvs, load, load_start, rules, serve, wait_for
+
+NO_PULSE = {"type": "none"}
+
+
+@pytest.fixture
+def d(t):
+    return Director(t.di)
+
+
+def ready(t, *servers):
+    """Servers with the VIP and a program that answers; returns the programs by host."""
+    for server in servers or t.servers:
+        server.no_arp()
+        server.ip(f"addr add {t.vip} dev lo")
+    return {server: serve(server) for server in servers or t.servers}
+
+
+def make_web(t, d, pulse, servers=None, backend=None, **service):
+    d.make("web", **{"host": t.vip, "port": 80, "method": "rr", **service})
+    for server in servers or t.servers:
+        d.make(f"web/{server.name}", **{"host": server.v4, "method": "dr", "pulse": pulse, **(backend or {})})
+
+
+def weights(t):
+    """{address of the real server: weight in the kernel}"""
+    return {rs.rsplit(":", 1)[0]: weight for rs, weight in ipvs(t.di)[f"TCP {t.vip}:80"].weights().items()}
+
+
+def all_up(t, servers=None):
+    wait_for(lambda: set(weights(t).values()) == {100}, what="all are up")
+
+
+def test_unknown_is_neither_up_nor_down(t, d):
+    """No connection goes to a real server before its first check has passed."""
+    ready(t, t.r1, t.r2)
+    t.unplug(t.r3)
+    make_web(t, d, {"type": "tcp", "interval": "500ms", "timeout": "2s"})
+    wait_for(lambda: weights(t) == {t.r1.v4: 100, t.r2.v4: 100, t.r3.v4: 0}, what="two are up")
+    backend = d.get("/service/web/r3")
+    assert backend["status"] == "unknown" and "no check" in backend["reason"], "its check has two seconds"
+    assert backend["effective_weight"] == 0 and backend["metrics"]["status"] == "Down"
+    assert load(t.cl, t.vip, n=10)["failed"] == 0
+    wait_for(lambda: d.get("/service/web/r3")["status"] == "down", what="then it is down")
+    t.plug(t.r3)
+    serve(t.r3)
+    t.r3.no_arp()
+    t.r3.ip(f"addr add {t.vip} dev lo")
+    wait_for(lambda: weights(t)[t.r3.v4] == 100, 10, what="and then up")
+
+
+FAULTS = {
+    "killed": (lambda t, program: program.kill(), lambda t, program: serve(t.r1)),
+    "stopped": (lambda t, program: program.signal(signal.SIGSTOP), lambda t, program: program.signal(signal.SIGCONT)),
+    "unplugged": (lambda t, program: t.unplug(t.r1), lambda t, program: t.plug(t.r1)),
+}
+
+
+@pytest.mark.parametrize("fall", [1, 3])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_out_in_time(t, d, measured, fault, fall):
+    """Clients fail for no longer than fall * interval + timeout, and what fails once is not at once out with fall 3."""
+    interval, timeout = 0.3, 0.3
+    pulse = {"type": "http", "interval": "300ms", "timeout": "300ms", "args": {"path": "/health"}}
+    programs = ready(t)
+    make_web(t, d, pulse, judge={"rise": 2, "fall": fall})
+    all_up(t)
+    running = load_start(t.cl, t.vip, rate=100, timeout=200, c=100)
+    broken, mended = FAULTS[fault]
+    started = time.monotonic()
+    broken(t, programs[t.r1])
+    wait_for(lambda: weights(t)[t.r1.v4] == 0, what="r1 is out")
+    took = time.monotonic() - started
+    assert took < fall * interval + timeout + 1, f"out after {took:.2f} s"  # the lab's clock is slow: 1 s for it
+    assert weights(t)[t.r2.v4] == weights(t)[t.r3.v4] == 100
+    counts = running.finish()
+    measured(f"{fault}, fall {fall}: out after {took * 1000:.0f} ms, {counts['failed']} of {counts['requests']} requests failed")
+    assert 0 < counts["failed"] <= 100 * (took + 0.5) / 3 + 2, counts
+    assert load(t.cl, t.vip, n=20)["failed"] == 0
+    history = d.get("/service/web/r1")["metrics"]["health"]
+    assert history < 1
+    mended(t, programs[t.r1])
+    wait_for(lambda: weights(t)[t.r1.v4] == 100, 15, what="r1 is back")
+    assert load(t.cl, t.vip, n=20)["failed"] == 0
+
+
+def test_one_failure_is_no_verdict(t, d):
+    """With fall 2 a check that fails now and then takes nobody out; with fall 1 it does."""
+    programs = ready(t, t.r1)
+    pulse = {"type": "http", "interval": "200ms", "timeout": "1s", "args": {"path": "/health"}}
+    make_web(t, d, pulse, servers=[t.r1], judge={"fall": 5, "down_interval": "1s"})
+    all_up(t)
+    programs[t.r1].fail()
+    wait_for(lambda: d.get("/service/web/r1")["metrics"]["health"] < 1, what="a check failed")
+    programs[t.r1].recover()
+    healthy = d.get("/service/web/r1")["metrics"]["health"]
+    wait_for(lambda: d.get("/service/web/r1")["metrics"]["health"] > healthy, what="checks pass again")
+    assert "r1: up -> down" not in d.log() and weights(t) == {t.r1.v4: 100}
+    assert d.api("PATCH", "/service/web", {"judge": {"fall": 1}})[0] == 200
+    assert d.get("/service/web")["options"]["judge"] == {
+        "rise": 1, "fall": 1, "fast": False, "down_interval": "1s", "down_interval_max": "0s", "damping": "0s"
+    }
+    programs[t.r1].fail()
+    wait_for(lambda: weights(t) == {t.r1.v4: 0}, what="now one failure counts")
+
+
+def test_slow_start(t, d, measured):
+    """A real server that comes back gets its weight step by step, one message a step; the others keep theirs."""
+    programs = ready(t)
+    pulse = {"type": "tcp", "interval": "200ms", "timeout": "1s"}
+    make_web(t, d, pulse, backend={"weight": 100}, slow_start="6s")
+    wait_for(lambda: set(weights(t).values()) == {100}, 15, what="all have all of it")
+    programs[t.r1].kill()
+    wait_for(lambda: weights(t)[t.r1.v4] == 0, what="r1 is out")
+    before = d.get("/status")["kernel_messages"]
+    serve(t.r1)
+    seen = []
+
+    def whole():
+        now = weights(t)
+        assert now[t.r2.v4] == now[t.r3.v4] == 100
+        seen.append(now[t.r1.v4])
+        return now[t.r1.v4] == 100
+
+    wait_for(whole, 15, what="r1 has all of it")
+    steps = [weight for weight, _ in itertools.groupby(seen)]
+    measured(f"slow_start 6s: {steps}")
+    steps = [weight for weight in steps if weight]
+    assert steps == sorted(steps) and steps[0] <= 20 and len(steps) >= 5, steps
+    assert d.get("/status")["kernel_messages"] - before <= 7
+
+
+def test_another_name_keeps_the_verdict(t, d):
+    """A backend that only gets another name, in a document or with a move of its service, is not checked anew first."""
+    programs = ready(t)
+    programs[t.r3].kill()
+    pulse = {"type": "tcp", "interval": "2s", "timeout": "1s"}
+    make_web(t, d, pulse)
+    up = {t.r1.v4: 100, t.r2.v4: 100, t.r3.v4: 0}
+    wait_for(lambda: weights(t) == up, what="two are up")
+    table, messages = rules(t.di), d.get("/status")["kernel_messages"]
+    document = d.get("/config")
+    document["services"]["web"]["backends"] = {f"n{i}": b for i, b in enumerate(document["services"]["web"]["backends"].values())}
+    assert d.api("PUT", "/config", document)[0] == 200
+    assert rules(t.di) == table and d.get("/status")["kernel_messages"] == messages
+    assert [d.get(f"/service/web/n{i}")["status"] for i in range(3)] == ["up", "up", "down"]
+    d.kill9()
+    d.start()
+    assert rules(t.di) == table, "the verdict is stored under the new name"
+    assert d.api("PATCH", "/service/web?move=1", {"host": "10.1.0.99"})[0] == 200
+    moved = {rs.rsplit(":", 1)[0]: weight for rs, weight in ipvs(t.di)["TCP 10.1.0.99:80"].weights().items()}
+    assert moved == up
+
+
+ACCEPT = """
+import socket, sys, time, selectors
+listener = socket.create_server(("0.0.0.0", 8000), backlog=4096)
+end = time.monotonic() + float(sys.argv[1])
+print("listening", flush=True)
+while time.monotonic() < end:
+    listener.settimeout(max(0.01, end - time.monotonic()))
+    try:
+        connection, _ = listener.accept()
+    except OSError:
+        continue
+    print(connection.getsockname()[0], round(time.monotonic() * 1000))
+    connection.close()
+"""
+
+
+def test_checks_are_spread(measured):
+    """1,000 backends made at once and known at once; then each is checked once an interval, evenly over it, at its own
+    time, and a restart does not make them all come together."""
+    backends = [f"127.1.{n // 250}.{n % 250 + 1}" for n in range(1000)]
+    interval = 5.0
+    with dr_topology(servers=1) as t:
+        d = Director(t.di, vip_device="none")
+        watcher = t.di.start("/usr/bin/python3", "-c", ACCEPT, 27)
+        wait_for(lambda: "listening" in watcher.stdout(), what="the listener")
+        pulse = {"type": "tcp", "interval": "5s", "timeout": "2s"}
+        document = {"services": {"many": {"host": "10.9.9.9", "port": 80, "backends": {
+            f"b{n}": {"host": host, "port": 8000, "method": "nat", "pulse": pulse} for n, host in enumerate(backends)}}}}
+        assert d.api("PUT", "/config", document, timeout=30)[0] == 200
+        began = time.monotonic()
+        key = "TCP 10.9.9.9:80"
+        wait_for(lambda: set(ipvs(t.di)[key].weights().values()) == {100}, 10, what="all are up")
+        measured(f"1,000 new backends are up {time.monotonic() - began:.2f} s after they were made")
+        wait_for(lambda: d.get("/service/many/b999")["metrics"]["uptime"] > 6, 20, what="some rounds of checks")
+        d.kill9()
+        restarted = time.monotonic() * 1000
+        d.start()
+        watcher.wait(60)
+        d.stop()
+        seen = [line.split() for line in watcher.stdout().splitlines()[1:]]
+        times = {host: [int(ms) for h, ms in seen if h == host] for host in backends}
+        first = min(int(ms) for _, ms in seen)
+        settled = [[ms for ms in at if first + 2500 < ms < restarted] for at in times.values()]
+        after = [[ms for ms in at if ms > restarted + 500] for at in times.values()]
+        gaps = [b - a for at in settled + after for a, b in zip(at, at[1:])]
+        off = sorted(abs(gap - interval * 1000) for gap in gaps)
+        measured(f"{len(gaps)} gaps between checks: off by {off[len(off) // 2]} ms (median), {off[int(len(off) * 0.99)]} ms (99 %)")
+        assert len(gaps) > 1000 and off[int(len(off) * 0.99)] < 250, off[-10:]
+        window = [ms for at in after for ms in at if restarted + 1500 < ms < restarted + 1500 + 5000]
+        slots = [sum(restarted + 1500 + 250 * i <= ms < restarted + 1750 + 250 * i for ms in window) for i in range(20)]
+        measured(f"checks in each 250 ms of 5 s after a restart, 50 are even: {min(slots)} to {max(slots)}")
+        assert 950 <= len(window) <= 1050 and min(slots) >= 20 and max(slots) <= 90, slots
