@@ -129,7 +129,7 @@ class Machine:
         os.makedirs(self.cgroup)
         start = f'echo $$ >{self.cgroup}/cgroup.procs; exec unshare --pid --fork --kill-child --mount --uts --ipc --cgroup --mount-proc sh -c "$0"'
         self.process = self.host.start("sh", "-c", start, script, name="systemd")
-        wait_for(self._find_pid, what=f"systemd of {self.host.name}")
+        wait_for(self._find_pid, 60, f"systemd of {self.host.name}")
         # a job that waits for another one to end is not done: neither state is
         wait_for(lambda: self.systemctl("is-system-running", check=False).stdout.strip() in ("running", "degraded"), 60, f"{self.host.name} is up")
 

@@ -27,8 +27,24 @@ def weights(director):
     return {key: [dest.weight for dest in dests] for key, dests in ipvs(director.host).items()}
 
 
-def touched(monitor, *words):
-    return [line for line in monitor.stdout().splitlines() if any(word in line for word in words)]
+PROBE = "192.0.2.254"  # nobody's; it comes and goes until the monitor has seen it
+
+
+def watch(host, *kinds):
+    """`ip monitor`, when it is known to listen."""
+    monitor = host.start("ip", "-ts", "monitor", *(kinds or KINDS))
+
+    def hears():
+        host.ip(f"addr add {PROBE}/32 dev lo", f"addr del {PROBE}/32 dev lo")
+        return PROBE in monitor.stdout()
+
+    wait_for(hears, 30, "ip monitor listens")
+    return monitor
+
+
+def touched(monitor, word=""):
+    """What it has seen of that since."""
+    return [line for line in monitor.stdout().splitlines() if line.startswith("[") and word in line and PROBE not in line]
 
 
 def test_a_reload_brings_and_takes_services_and_leaves_the_others_alone(t):
@@ -40,7 +56,7 @@ def test_a_reload_brings_and_takes_services_and_leaves_the_others_alone(t):
     agent = Agent(t.r1, [director], {"web": {}, "old": {}})
     for name in ("web", "old"):
         wait_state(agent, "up", name)
-    monitor = t.r1.start("ip", "monitor", *KINDS)
+    monitor = watch(t.r1)
     steady = load_start(t.cl, "10.1.0.100", 80, c=2, rate=50)
     slow = load_start(t.cl, "10.1.0.110", 80, n=1, path="/slow/8000", timeout=20000)
     wait_for(lambda: ipvs(t.di)["TCP 10.1.0.110:80"][0].active == 1, what="the request is under way")
@@ -92,7 +108,7 @@ def test_a_reload_brings_and_takes_directors(t):
     before = snapshot(t.r1)
     agent = Agent(t.r1, [first], {"web": {}}, address=None)
     wait_state(agent, "up")
-    monitor = t.r1.start("ip", "monitor", *KINDS)
+    monitor = watch(t.r1)
     steady = load_start(t.cl, t.vip, 80, c=2, rate=50)
     agent.configure(directors=[second.url, first.url + "/"])
     reload(agent)
@@ -172,7 +188,7 @@ def test_static_ones_and_tables_follow_the_file(t):
     agent = Agent(t.r1, static=[{"host": t.vip, "port": 80}, {"host": "10.1.0.110", "method": "ipip"}])
     wait_for(lambda: vips(t.r1) == ["10.1.0.100/32"] and t.r1.addresses("brass-ipip"), what="set up")
     agent.configure(static=[{"host": t.vip, "port": 80}, {"host": "10.1.0.120"}, {"host": "10.1.0.130", "method": "ipip"}], mss_table=5000, devices=["eth0"])
-    monitor = t.r1.start("ip", "monitor", *KINDS)
+    monitor = watch(t.r1)
     reload(agent)
     wait_for(lambda: vips(t.r1) == ["10.1.0.100/32", "10.1.0.120/32"] and "10.1.0.130/32" in t.r1.addresses("brass-ipip"), what="the new ones")
     assert "10.1.0.110/32" not in t.r1.addresses("brass-ipip")

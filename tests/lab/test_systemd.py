@@ -12,6 +12,7 @@ from daemons import Agent, Director
 from machine import Machine
 from net import wait_for
 from test_agent import assert_as_before, snapshot, wait_state, wait_weights
+from test_reload import touched, watch
 from topology import arp_answers, ipvs, load, load_start, serve, tool
 
 pytestmark = pytest.mark.skipif(machine.missing() is not None, reason=str(machine.missing()))
@@ -150,7 +151,7 @@ def test_an_agent_that_hangs_is_started_again(t):
     m.boot()
     wait_weights(director, 100)
     pid = m.show("brass-agent", "MainPID")
-    seen = t.r1.start("ip", "monitor", "address", "link", "rule", "route")
+    seen = watch(t.r1)
     load_ = load_start(t.cl, t.vip, 80, c=2, rate=50)
     m.run("kill", "-STOP", pid)
     wait_for(lambda: m.show("brass-agent", "NRestarts") == "1", 20, "the watchdog started it again")
@@ -159,7 +160,7 @@ def test_an_agent_that_hangs_is_started_again(t):
     counts = load_.finish()
     assert counts["failed"] == 0 and counts["ok"] > 50, counts
     assert m.show("brass-agent", "MainPID") != pid
-    assert seen.stdout() == ""  # nothing on the host was touched
+    assert touched(seen) == []  # nothing on the host was touched
 
 
 def test_what_root_left_behind_is_taken_over(t):
@@ -171,14 +172,14 @@ def test_what_root_left_behind_is_taken_over(t):
     drop_in(m, "brass-agent.service", User="root")
     m.boot()
     wait_summary(m, "^1 service up")
-    monitor = t.r1.start("ip", "monitor", "address", "link", "rule", "route")
+    monitor = watch(t.r1)
     drop_in(m, "brass-agent.service")
     m.systemctl("daemon-reload")
     m.run("kill", "-KILL", m.show("brass-agent", "MainPID"))
     wait_for(lambda: m.show("brass-agent", "NRestarts") == "1", what="it was started again")
     wait_summary(m, "^1 service up; 1 of 1 directors$")
     assert m.status_of("brass-agent")["Uid"].split()[0] != "0"
-    assert monitor.stdout() == ""
+    assert touched(monitor) == []
     m.systemctl("stop", "brass-agent")
     assert_as_before(t.r1, before)
 
@@ -264,7 +265,7 @@ def test_networkd_takes_what_is_not_its_own(t, measured):
         return t.r1.addresses("brass0") == [f"{t.vip}/32"] and "10.1.0.110/32" in t.r1.addresses("brass-ipip") and "from 10.1.0.110 lookup 4673" in t.r1.run("ip", "rule").stdout
 
     wait_for(whole, what="the host is set up")
-    monitor = t.r1.start("ip", "-ts", "monitor", "address", "rule")
+    monitor = watch(t.r1, "address", "rule")
     m.systemctl("restart", "systemd-networkd")  # takes nothing, in this version: only what is configured anew is swept
     m.run("networkctl", "reconfigure", "eth0", "brass0", "brass-ipip")
     wait_for(lambda: changes(monitor, f"inet {t.vip}/32")[:1] == ["Deleted"], what="networkd took the VIP")
@@ -272,7 +273,7 @@ def test_networkd_takes_what_is_not_its_own(t, measured):
     wait_summary(m, "^2 services up")
     assert load(t.cl, t.vip, 80, n=10)["ok"] == 10 and load(t.cl, "10.1.0.110", 80, n=10)["ok"] == 10
     status = json.loads(m.run("brass-agent", "status", "--json").stdout)
-    assert status["repairs"] == 2
+    assert 2 <= status["repairs"] <= 5  # the VIPs; and the rule, which each of the three devices' turns may take
     # each was taken once and put back once: nobody fights
     m.systemctl("restart", "systemd-networkd")
     took = []
