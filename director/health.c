@@ -3,7 +3,6 @@
 
 #include "shared/clock.h"
 #include "shared/http_client.h"
-#include "shared/log.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -17,7 +16,7 @@ struct health {
 	struct check_env env;
 	msec_t slot_ms; // the last moment that was given to one of them
 	unsigned int in_slot;
-	void (*changed)(void *ctx, struct backend *backend);
+	void (*changed)(void *ctx, struct backend *backend, const char *why);
 	void *ctx;
 };
 
@@ -32,8 +31,8 @@ struct pulse {
 	uv_timer_t timer;
 };
 
-int health_new(uv_loop_t *loop, void (*changed)(void *ctx, struct backend *backend), void *ctx, struct health **ret,
-	struct err *err)
+int health_new(uv_loop_t *loop, void (*changed)(void *ctx, struct backend *backend, const char *why), void *ctx,
+	struct health **ret, struct err *err)
 {
 	struct health *health = calloc(1, sizeof(*health));
 
@@ -98,29 +97,17 @@ static void sleep_until_due(struct pulse *pulse)
 			pulse->started_ms, clock_now_ms()));
 }
 
-static const char *verdict_name(uint8_t verdict)
-{
-	static const char *const names[] = { [JUDGE_UNKNOWN] = "unknown", [JUDGE_UP] = "up", [JUDGE_DOWN] = "down" };
-
-	return names[verdict];
-}
-
 static void on_result(void *ctx, enum check_outcome outcome, const char *reason)
 {
 	struct pulse *pulse = ctx;
 	struct backend *backend = pulse->backend;
-	const bool passed = outcome == CHECK_PASS;
-	const struct judge_rules *rules = model_judge(backend);
-	const uint8_t was = backend->health->judge.verdict;
 
 	pulse->check = NULL;
-	bool changed = health_record(backend->health, rules, pulse->spec.interval_ms, passed, reason, clock_now_ms());
+	const bool changed = health_record(backend->health, model_judge(backend), pulse->spec.interval_ms,
+		outcome == CHECK_PASS, reason, clock_now_ms());
 	sleep_until_due(pulse);
-	if (!changed)
-		return;
-	log_write(passed ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "%s/%s: %s -> %s: %s", backend->service->name,
-		backend->name, verdict_name(was), verdict_name(backend->health->judge.verdict), reason);
-	pulse->health->changed(pulse->health->ctx, backend);
+	if (changed)
+		pulse->health->changed(pulse->health->ctx, backend, reason);
 }
 
 static void on_due(uv_timer_t *timer)

@@ -8,9 +8,9 @@
 
 struct health;
 
-// changed is called when a backend's verdict has just changed.
-int health_new(uv_loop_t *loop, void (*changed)(void *ctx, struct backend *backend), void *ctx, struct health **ret,
-	struct err *err);
+// changed is called when a backend's verdict has just changed; why is what the check said.
+int health_new(uv_loop_t *loop, void (*changed)(void *ctx, struct backend *backend, const char *why), void *ctx,
+	struct health **ret, struct err *err);
 void health_free(struct health *health);
 
 // Starts the backend's pulse; goes on with it, or starts it anew when its description changed. The first check runs at
