@@ -243,6 +243,7 @@ const struct http_route api_routes[] = {
 	{ "PUT", "/config", api_config_put, true },
 	{ "GET", "/sync", api_sync_get, false },
 	{ "PUT", "/sync", api_sync_put, false },
+	{ "GET", "/events", api_events_get, false },
 	{ "GET", "/metrics", api_metrics, false },
 	{ "GET", "/status", status, false },
 	{ "GET", "/healthz", healthz, false },

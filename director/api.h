@@ -21,6 +21,10 @@ struct api {
 	bool sync_declared; // in the configuration file: not to be changed here
 	uv_loop_t *loop;
 	msec_t started_ms; // monotonic
+	// of api_events.c
+	struct follower *followers;
+	unsigned int follower_count;
+	uv_timer_t beat;
 };
 
 // The end of a turn: settles what was staged and answers everybody who waits for it. When it is refused and there were
@@ -36,7 +40,11 @@ extern const size_t api_route_count;
 // Hooks for struct state: an agent's held request is answered.
 void api_agent_changed(struct api *api, struct agent *agent);
 void api_agent_gone(struct api *api, struct agent *agent);
-// Answers every held request with 503; before the server is freed.
+// There are new events: those who follow them get them.
+void api_events_happened(struct api *api);
+void api_events_open(struct api *api);
+void api_events_close(struct api *api);
+// Answers every held request with 503 and ends streams; before the server is freed.
 void api_close(struct api *api);
 
 // --- for the api_*.c files ---
@@ -73,6 +81,7 @@ void api_config_get(void *ctx, struct http_exchange *exchange);
 void api_config_put(void *ctx, struct http_exchange *exchange);
 void api_sync_get(void *ctx, struct http_exchange *exchange);
 void api_sync_put(void *ctx, struct http_exchange *exchange);
+void api_events_get(void *ctx, struct http_exchange *exchange);
 void api_metrics(void *ctx, struct http_exchange *exchange);
 void api_agent_list(void *ctx, struct http_exchange *exchange);
 void api_agent_get(void *ctx, struct http_exchange *exchange);

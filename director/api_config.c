@@ -160,7 +160,7 @@ void api_config_get(void *ctx, struct http_exchange *exchange)
 	model_cursor_start(&walk->cursor, &walk->api->state->model);
 	http_answer_stream(exchange,
 		&(struct http_stream) {
-			walk->yaml ? "application/yaml" : "application/json", walk_next, walk_free, walk });
+			walk->yaml ? "application/yaml" : "application/json", walk_next, walk_free, walk, false });
 }
 
 // --- taking it ---

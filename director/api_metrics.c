@@ -212,5 +212,6 @@ void api_metrics(void *ctx, struct http_exchange *exchange)
 	walk->api = api;
 	model_cursor_start(&walk->cursor, &api->state->model);
 	http_answer_stream(exchange,
-		&(struct http_stream) { "text/plain; version=0.0.4; charset=utf-8", walk_next, walk_free, walk });
+		&(struct http_stream) {
+			"text/plain; version=0.0.4; charset=utf-8", walk_next, walk_free, walk, false });
 }

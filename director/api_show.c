@@ -379,7 +379,7 @@ void api_answer_walk(struct api *api, struct http_exchange *exchange, struct ser
 	model_cursor_start(&walk->cursor, &api->state->model);
 	if (only)
 		model_cursor_to(&walk->cursor, only);
-	http_answer_stream(exchange, &(struct http_stream) { "application/json", walk_next, walk_free, walk });
+	http_answer_stream(exchange, &(struct http_stream) { "application/json", walk_next, walk_free, walk, false });
 }
 
 void api_answer_service(struct api *api, struct http_exchange *exchange, const struct service *service)

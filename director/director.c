@@ -42,6 +42,7 @@ struct director {
 	struct replies *replies;
 	struct diagnose *diagnose;
 	struct hook *hook;
+	struct events *events;
 	struct state state;
 	struct api api;
 	struct http_server *http;
@@ -281,9 +282,9 @@ static void quorum_changed(void *ctx, const struct service *service)
 		service->serving.well, desired_quorum(service));
 }
 
-static void health_changed(void *ctx, struct backend *backend)
+static void health_changed(void *ctx, struct backend *backend, const char *why)
 {
-	state_health_changed(&((struct director *)ctx)->state, backend);
+	state_health_changed(&((struct director *)ctx)->state, backend, why);
 	verdict_changed(ctx, backend);
 }
 
@@ -311,6 +312,14 @@ static bool is_standby(void *ctx)
 static bool is_vip(void *ctx, const struct inet_addr *addr)
 {
 	return vip_is_wanted(((const struct director *)ctx)->vip, addr);
+}
+
+static void happened(void *ctx)
+{
+	struct director *d = ctx;
+
+	api_events_happened(&d->api);
+	tick_due(d); // they are to be saved
 }
 
 // One line, and the exit code that the error stands for.
@@ -377,6 +386,7 @@ static int open_api(struct director *d, struct err *err)
 		.loop = &d->loop,
 		.started_ms = clock_now_ms(),
 	};
+	api_events_open(&d->api);
 	return http_server_new(&d->loop, &options, &d->http, err);
 }
 
@@ -414,6 +424,8 @@ static int load_state(struct director *d, struct err *err)
 	int rc = load_settings(d, &sync, err);
 
 	if (!rc)
+		rc = events_new(d->store, &d->events, err);
+	if (!rc)
 		rc = vip_new(&d->loop, d->config->vip_device, &d->vip, err);
 	if (!rc)
 		rc = path_new(&d->loop, &d->path, err);
@@ -430,6 +442,7 @@ static int load_state(struct director *d, struct err *err)
 	hook_set(d->hook, &d->config->on_quorum_up, &d->config->on_quorum_down);
 	d->state = (struct state) {
 		.store = d->store,
+		.events = d->events,
 		.reconcile = d->reconcile,
 		.vip = d->vip,
 		.health = d->health,
@@ -447,6 +460,7 @@ static int load_state(struct director *d, struct err *err)
 		.lease_due = lease_due,
 		.tick_due = tick_due,
 		.quorum_changed = quorum_changed,
+		.happened = happened,
 		.ctx = d,
 	};
 	rc = state_load(&d->state, err);
@@ -497,6 +511,7 @@ static void init_handles(struct director *d)
 static void stop(struct director *d)
 {
 	api_close(&d->api);
+	api_events_close(&d->api);
 	http_server_free(d->http);
 	if (d->config->flush_on_exit && d->sync)
 		sync_stop(d->sync);
@@ -516,6 +531,7 @@ static void stop(struct director *d)
 	ipvs_control_free(d->control);
 	reconcile_free(d->reconcile);
 	ipvs_free(d->ipvs);
+	events_free(d->events);
 	store_free(d->store);
 	uv_handle_t *const own[] = { (uv_handle_t *)&d->lease, (uv_handle_t *)&d->resync, (uv_handle_t *)&d->tick,
 		(uv_handle_t *)&d->turn, (uv_handle_t *)&d->terminate, (uv_handle_t *)&d->interrupt,

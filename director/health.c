@@ -4,7 +4,6 @@
 
 #include "shared/clock.h"
 #include "shared/http_client.h"
-#include "shared/log.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -109,29 +108,17 @@ static void sleep_until_due(struct pulse *pulse)
 			pulse->started_ms, clock_now_ms()));
 }
 
-static const char *verdict_name(uint8_t verdict)
-{
-	static const char *const names[] = { [JUDGE_UNKNOWN] = "unknown", [JUDGE_UP] = "up", [JUDGE_DOWN] = "down" };
-
-	return names[verdict];
-}
-
 static void on_result(void *ctx, enum check_outcome outcome, const char *reason)
 {
 	struct pulse *pulse = ctx;
 	struct backend *backend = pulse->backend;
-	const bool passed = outcome == CHECK_PASS;
-	const uint8_t was = backend->health->judge.verdict;
 
 	pulse->heard_ms = clock_now_ms();
-	bool changed = health_record(
-		backend->health, model_judge(backend), pulse->interval_ms, passed, reason, pulse->heard_ms);
+	const bool changed = health_record(backend->health, model_judge(backend), pulse->interval_ms,
+		outcome == CHECK_PASS, reason, pulse->heard_ms);
 	sleep_until_due(pulse);
-	if (!changed)
-		return;
-	log_write(passed ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "%s/%s: %s -> %s: %s", backend->service->name,
-		backend->name, verdict_name(was), verdict_name(backend->health->judge.verdict), reason);
-	pulse->health->hooks.changed(pulse->health->hooks.ctx, backend);
+	if (changed)
+		pulse->health->hooks.changed(pulse->health->hooks.ctx, backend, reason);
 }
 
 // How old another's result may be: half an interval, but younger than the last that was heard here, or a second look

@@ -9,9 +9,9 @@
 
 struct health;
 
-// changed is called when a backend's verdict has just changed.
+// changed is called when a backend's verdict has just changed; why is what the check said.
 struct health_hooks {
-	void (*changed)(void *ctx, struct backend *backend);
+	void (*changed)(void *ctx, struct backend *backend, const char *why);
 	void *ctx;
 	struct probe_hooks probe;
 };

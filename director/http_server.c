@@ -43,6 +43,7 @@ struct http_server {
 
 struct stream {
 	struct http_stream stream;
+	struct request *request;
 	struct out out;
 	size_t taken; // bytes of out that are sent
 	bool over;
@@ -168,11 +169,17 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t max)
 		do
 			stream->over = stream->over || !stream->stream.next(stream->stream.ctx, &stream->out);
 		while (!stream->over &&
-			(!stream->out.len || (stream->out.len < STREAM_BLOCK && clock_now_ms() < until)));
+			(!stream->out.len || (stream->out.len < STREAM_BLOCK && clock_now_ms() < until)) &&
+			!stream->stream.live);
 	}
 	if (stream->out.failed)
 		return MHD_CONTENT_READER_END_WITH_ERROR;
 	size_t n = stream->out.len - stream->taken;
+	if (!n && !stream->over) { // MHD asks again when it is resumed
+		stream->request->suspended = true;
+		MHD_suspend_connection(stream->request->connection);
+		return 0;
+	}
 	if (!n)
 		return MHD_CONTENT_READER_END_OF_STREAM;
 	if (n > max)
@@ -219,6 +226,19 @@ static enum MHD_Result queue_answer(struct request *request)
 	return ret;
 }
 
+void http_wake(struct http_exchange *exchange)
+{
+	struct request *request = container_of(exchange, struct request, exchange);
+	struct http_server *server = request->listener->server;
+
+	if (!request->suspended)
+		return;
+	request->suspended = false;
+	MHD_resume_connection(request->connection);
+	server->resumed = true;
+	uv_timer_start(&server->timeout, on_timeout, 0, 0);
+}
+
 void http_answer_text(
 	struct http_exchange *exchange, unsigned int status, const char *content_type, char *text, size_t len)
 {
@@ -233,12 +253,7 @@ void http_answer_text(
 	request->answer = text;
 	request->answer_len = len;
 	request->content_type = content_type;
-	if (request->suspended) {
-		request->suspended = false;
-		MHD_resume_connection(request->connection);
-		request->listener->server->resumed = true;
-		uv_timer_start(&request->listener->server->timeout, on_timeout, 0, 0);
-	}
+	http_wake(exchange);
 }
 
 void http_answer_out(struct http_exchange *exchange, unsigned int status, struct out *out)
@@ -262,6 +277,7 @@ void http_answer_stream(struct http_exchange *exchange, const struct http_stream
 		return;
 	}
 	stream->stream = *given;
+	stream->request = request;
 	stream->over = !given->next(given->ctx, &stream->out);
 	if (!stream->over) {
 		request->stream = stream;

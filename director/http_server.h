@@ -92,14 +92,18 @@ void http_answer_text(
 void http_answer_error(struct http_exchange *exchange, unsigned int status, const struct err *err);
 
 // Answers 200 with a body that is made while it is sent: next appends the next piece (HTTP_PIECE or more) and returns
-// whether there is more; free is called once, at the end or when the client goes.
+// whether there is more; free is called once, at the end or when the client goes. A live stream may have nothing to say
+// for now: then it rests, without using the loop, until http_wake.
 struct http_stream {
 	const char *content_type;
 	bool (*next)(void *stream_ctx, struct out *out);
 	void (*free)(void *stream_ctx);
 	void *ctx;
+	bool live;
 };
 void http_answer_stream(struct http_exchange *exchange, const struct http_stream *stream);
+// Asks a live stream again; until its free is called.
+void http_wake(struct http_exchange *exchange);
 
 // The answer waits for the end of the turn.
 void http_defer(struct http_exchange *exchange,

@@ -105,7 +105,7 @@ void state_touch_service(struct state *state, struct service *service)
 
 void state_touch_backend(struct state *state, struct backend *backend)
 {
-	state_note_status(state, backend);
+	state_note_status(state, backend, NULL);
 	if (model_is_pool(backend->service))
 		state_touch_service(state, backend->service);
 	else
@@ -152,7 +152,7 @@ int state_change_service(struct state *state, struct service *service, const str
 		state_bind_agents(state, service); // ports may follow the service's; nat is not for ops
 	for (struct backend *b = service->backends; b; b = b->next) {
 		state_watch(state, b);
-		state_note_status(state, b);
+		state_note_status(state, b, NULL);
 	}
 	state_touch_service(state, service);
 	state_touch_agents_of(state, service->name);
@@ -286,7 +286,7 @@ int state_put_service(struct state *state, const char *name, const struct servic
 	if (reconcile_knows(state->reconcile, &service->key) && !reconcile_owns(state->reconcile, &service->key))
 		log_warning("service %s: the kernel already has %s, made by someone else: taken over", name,
 			ipvs_key_format(&service->key, key));
-	log_info("service %s: made", name);
+	events_add(state->events, &(struct event) { .service = name, .what = "status", .now = "made" });
 	return 0;
 }
 
@@ -338,7 +338,7 @@ int state_delete_service(struct state *state, struct service *service, struct er
 		rc = state_row(state, STORE_SERVICE, "", name, NULL, err);
 	if (rc)
 		return rc;
-	log_info("service %s: removed", name);
+	events_add(state->events, &(struct event) { .service = name, .what = "status", .now = "removed" });
 	state_drop_service(state, service);
 	return 0;
 }

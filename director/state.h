@@ -15,6 +15,7 @@
 #ifndef BRASS_DIRECTOR_STATE_H
 #define BRASS_DIRECTOR_STATE_H
 
+#include "director/events.h"
 #include "director/health.h"
 #include "director/lease.h"
 #include "director/model.h"
@@ -33,6 +34,7 @@ struct state {
 	struct model model;
 	// owned by whoever made the state, outlive it
 	struct store *store;
+	struct events *events;
 	struct reconcile *reconcile;
 	struct vip *vip;
 	struct health *health;
@@ -64,6 +66,8 @@ struct state {
 	void (*tick_due)(void *ctx);
 	// the quorum of a service is there, or lost (service->serving); the service may be about to go
 	void (*quorum_changed)(void *ctx, const struct service *service);
+	// there are new events
+	void (*happened)(void *ctx);
 	void *ctx;
 	// --- of the turn under way ---
 	bool staged;  // something was asked for
@@ -178,7 +182,8 @@ int state_answer(struct state *state, const struct agent *agent, msec_t max_age_
 // Leases that are due.
 void state_expire(struct state *state);
 
-// What is to be looked at every second: drains, backends that come back. Returns true while there is something.
+// What is to be looked at every second: drains, backends that come back, events to be saved. Returns true while there
+// is something.
 bool state_tick(struct state *state);
 
 // --- checks along the path of traffic: state_path.c ---
@@ -198,7 +203,7 @@ bool state_path_works(const struct state *state, const struct probe_path *path);
 bool state_is_mark(const struct state *state, const struct ipvs_key *key); // is it out of our range?
 // --- what a backend's status becomes: state_status.c ---
 
-// A pulse's verdict changed.
-void state_health_changed(struct state *state, struct backend *backend);
+// A pulse's verdict changed; why is what its last check said.
+void state_health_changed(struct state *state, struct backend *backend, const char *why);
 
 #endif

@@ -28,6 +28,14 @@ void state_untouch_agent(struct state *state, struct agent *agent)
 	agent->touched = false;
 }
 
+static void say_lease(
+	struct state *state, const struct agent *agent, const char *old, const char *now, const char *why, bool bad)
+{
+	events_add(state->events,
+		&(struct event) {
+			.agent = agent->node, .what = "lease", .old = old, .now = now, .reason = why, .bad = bad });
+}
+
 static bool names_service(const struct agent *agent, const char *service)
 {
 	for (size_t i = 0; i < agent->report.count; i++)
@@ -105,6 +113,9 @@ static void bind_one(
 		if (state_stay(state, service, &err))
 			log_error("service %s: %s", service->name, err.text);
 		state_warn_of_forwarding(backend);
+		backend->agent_state = (uint8_t)said;
+		state_watch(state, backend);
+		state_begin_status(backend);
 	} else {
 		model_backend_options(backend, &old);
 		if (field_diff(&backend_fields, &options, &old, names, sizeof(names)))
@@ -292,10 +303,10 @@ int state_report(
 	take_report(agent, report);
 	bool was_lost = lease_renew(agent, clock_now_ms(), state->reap_after_ms);
 	if (is_new || was_lost) {
-		char addr[INET_ADDR_MAX];
+		char addr[INET_ADDR_MAX], why[INET_ADDR_MAX + 8];
 
-		log_info("agent %s: %s from %s", node, was_lost ? "lost -> back" : "registered",
-			inet_addr_format(&agent->address, addr));
+		snprintf(why, sizeof(why), "from %s", inet_addr_format(&agent->address, addr));
+		say_lease(state, agent, was_lost ? "lost" : NULL, was_lost ? "held" : "registered", why, false);
 	}
 	if (changed) {
 		bind_agent(state, agent);
@@ -326,7 +337,6 @@ static int leave(struct state *state, struct agent *agent, struct err *err)
 
 	if (rc)
 		return rc;
-	log_info("agent %s: gone", agent->node);
 	forget_agent(state, agent);
 	return 0;
 }
@@ -334,6 +344,7 @@ static int leave(struct state *state, struct agent *agent, struct err *err)
 int state_leave(struct state *state, struct agent *agent, struct err *err)
 {
 	state->staged = true;
+	say_lease(state, agent, agent->lost ? "lost" : "held", "gone", "it has left", false);
 	return leave(state, agent, err);
 }
 
@@ -466,7 +477,10 @@ static void agent_lost(void *ctx, struct agent *agent)
 	struct state *state = ctx;
 	struct err err = { 0 };
 
-	log_warning("agent %s: held -> lost: silent for more than %lld ms", agent->node, (long long)agent->ttl_ms);
+	char why[64];
+
+	snprintf(why, sizeof(why), "silent for more than %lld ms", (long long)agent->ttl_ms);
+	say_lease(state, agent, "held", "lost", why, true);
 	if (store_agent(state, agent->node, &agent->report, true, &err))
 		log_error("agent %s: %s", agent->node, err.text);
 	touch_backends(state, agent);
@@ -477,7 +491,7 @@ static void agent_reaped(void *ctx, struct agent *agent)
 {
 	struct err err = { 0 };
 
-	log_warning("agent %s: lost -> gone: never came back", agent->node);
+	say_lease(ctx, agent, "lost", "gone", "never came back", true);
 	if (leave(ctx, agent, &err))
 		log_error("agent: %s", err.text);
 }

@@ -365,6 +365,9 @@ static int add_service(const struct difference *d, const struct service *next)
 			service = state_add_service(d->state, next->name, &options);
 		if (!rc && !service)
 			rc = err_set(d->err, -EIO, NULL, "out of memory");
+		if (!rc)
+			events_add(d->state->events,
+				&(struct event) { .service = next->name, .what = "status", .now = "made" });
 	}
 	for (const struct backend *n = next->backends; n && !rc; n = n->next)
 		rc = add_backend(d, service, next->name, n);

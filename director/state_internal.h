@@ -78,8 +78,9 @@ void state_watch(struct state *state, struct backend *backend);
 // It goes, before the backend does; its verdict is kept for the rest of the turn.
 void state_unwatch(struct state *state, struct backend *backend);
 void state_forget_verdicts(struct state *state);
-// Has its status become another one? Whoever changes a fact that it follows from calls this.
-void state_note_status(struct state *state, struct backend *backend);
+// Has its status become another one? Whoever changes a fact that it follows from calls this. why: of a change for the
+// better, or NULL.
+void state_note_status(struct state *state, struct backend *backend, const char *why);
 // It is new: what it is now is no change.
 void state_begin_status(struct backend *backend);
 // Parts of state_tick. They return true while there is something.

@@ -93,9 +93,10 @@ void state_watch(struct state *state, struct backend *backend)
 }
 
 // A verdict outlives a restart: a director that comes back must not send traffic to a backend that it had taken out.
-void state_health_changed(struct state *state, struct backend *backend)
+void state_health_changed(struct state *state, struct backend *backend, const char *why)
 {
 	store_verdict(state, backend);
+	state_note_status(state, backend, why);
 	state_touch_backend(state, backend);
 	if (backend->agent)
 		state_touch_agent(state, backend->agent);
@@ -103,12 +104,29 @@ void state_health_changed(struct state *state, struct backend *backend)
 
 // --- coming back ---
 
+static void say(struct state *state, const struct backend *backend, const char *what, const char *old, const char *now,
+	const char *why, bool bad)
+{
+	events_add(state->events,
+		&(struct event) { .service = backend->service->name,
+			.backend = backend->name,
+			.what = what,
+			.old = old,
+			.now = now,
+			.reason = why,
+			.bad = bad });
+}
+
 static void begin_comeback(struct state *state, struct backend *backend)
 {
 	const msec_t total = backend->service->options.slow_start_ms;
 
+	char text[CLOCK_DURATION_MAX], why[64];
+
 	if (!total || model_come_back(backend, clock_now_ms(), judge_slow_part(0, total)))
 		return;
+	snprintf(why, sizeof(why), "its weight rises over %s", clock_format_duration(total, text));
+	say(state, backend, "weight", "none", "rising", why, false);
 	if (state->tick_due)
 		state->tick_due(state->ctx);
 }
@@ -127,8 +145,10 @@ bool state_comeback_tick(struct state *state)
 		if (part == c->part)
 			continue;
 		c->part = part;
-		if (part == JUDGE_WHOLE)
+		if (part == JUDGE_WHOLE) {
 			model_is_back(backend);
+			say(state, backend, "weight", "rising", "whole", "", false);
+		}
 		state_touch_backend(state, backend);
 	}
 	return state->model.comebacks;
@@ -147,13 +167,44 @@ static bool is_cold(enum backend_status was)
 	return was != STATUS_DRAIN && was != STATUS_UP;
 }
 
-void state_note_status(struct state *state, struct backend *backend)
+static const char *why_up(enum backend_status was)
+{
+	switch (was) {
+	case STATUS_LOST:
+		return "the agent reports again";
+	case STATUS_SETUP:
+		return "the agent says that its host is ready";
+	case STATUS_DRAIN:
+		return "it stays";
+	case STATUS_DOWN:
+	case STATUS_UNKNOWN:
+		return "nothing says otherwise any more";
+	case STATUS_UP:
+		break;
+	}
+	return "";
+}
+
+static bool is_bad(enum backend_status status)
+{
+	return status == STATUS_LOST || status == STATUS_DOWN;
+}
+
+void state_note_status(struct state *state, struct backend *backend, const char *why)
 {
 	const enum backend_status was = backend->status, now = desired_status(backend);
 
 	if (was == now)
 		return;
 	backend->status = (uint8_t)now;
+	// what the store had is no news
+	if (!state->restoring)
+		say(state, backend, "status", field_choice_name(backend_status_choices, was),
+			field_choice_name(backend_status_choices, now),
+			now != STATUS_UP ? desired_reason(backend)
+				: why    ? why
+					 : why_up(was),
+			is_bad(now));
 	if (now != STATUS_UP)
 		model_is_back(backend);
 	else if (is_cold(was) && !state->restoring)
@@ -162,7 +213,9 @@ void state_note_status(struct state *state, struct backend *backend)
 
 bool state_tick(struct state *state)
 {
-	const bool drains = state_drain_tick(state), comebacks = state_comeback_tick(state);
+	const bool drains = state_drain_tick(state), comebacks = state_comeback_tick(state),
+		   unsaved = events_unsaved(state->events);
 
-	return drains || comebacks;
+	events_save(state->events, state->store);
+	return drains || comebacks || unsaved;
 }

@@ -90,6 +90,14 @@ static void say_silent_versions(struct service *service)
 	service->silent = out.len ? out_steal(&out, NULL) : NULL;
 }
 
+static void say_change(struct state *state, const struct service *service, const char *what, const char *old,
+	const char *now, const char *why, bool bad)
+{
+	events_add(state->events,
+		&(struct event) {
+			.service = service->name, .what = what, .old = old, .now = now, .reason = why, .bad = bad });
+}
+
 static const char *quorum_name(enum pool_quorum quorum)
 {
 	static const char *const names[] = {
@@ -102,13 +110,13 @@ static const char *quorum_name(enum pool_quorum quorum)
 static void say_quorum(struct state *state, struct service *service, enum pool_quorum was)
 {
 	const enum pool_quorum now = service->serving.quorum;
+	char why[120];
 
 	if (now == was || now == POOL_QUORUM_UNKNOWN)
 		return;
-	log_write(now == POOL_QUORUM_LOST ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO,
-		"service %s: quorum %s -> %s: %u backends are up, it needs %u%s", service->name, quorum_name(was),
-		quorum_name(now), service->serving.well, desired_quorum(service),
+	snprintf(why, sizeof(why), "%u backends are up, it needs %u%s", service->serving.well, desired_quorum(service),
 		service->serving.sorry ? "; the sorry servers serve" : "");
+	say_change(state, service, "quorum", quorum_name(was), quorum_name(now), why, now == POOL_QUORUM_LOST);
 	if (state->quorum_changed)
 		state->quorum_changed(state->ctx, service);
 }
@@ -117,16 +125,20 @@ static void say_quorum(struct state *state, struct service *service, enum pool_q
 static void say_serving(struct state *state, struct service *service, const struct pool_state *was)
 {
 	const struct pool_state *now = &service->serving;
+	char why[120];
 
 	say_quorum(state, service, was->quorum);
-	if (now->panic != was->panic)
-		log_warning("service %s: panic %s: %u backends are up%s", service->name,
-			now->panic ? "off -> on" : "on -> off", now->well,
+	if (now->panic != was->panic) {
+		snprintf(why, sizeof(why), "%u backends are up%s", now->well,
 			now->panic ? "; those that are down are used as well" : "");
-	if ((now->local == 100) != (was->local == 100) && service->pool && service->pool->zones.prefer.count)
-		log_write(now->local < 100 ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO,
-			"service %s: zones %s: %u percent of new connections stay in the preferred ones", service->name,
-			now->local < 100 ? "local -> spilling" : "spilling -> local", now->local);
+		say_change(
+			state, service, "panic", was->panic ? "on" : "off", now->panic ? "on" : "off", why, now->panic);
+	}
+	if ((now->local == 100) != (was->local == 100) && service->pool && service->pool->zones.prefer.count) {
+		snprintf(why, sizeof(why), "%u percent of new connections stay in the preferred ones", now->local);
+		say_change(state, service, "zones", now->local < 100 ? "local" : "spilling",
+			now->local < 100 ? "spilling" : "local", why, now->local < 100);
+	}
 }
 
 static void work_out_pools(struct state *state)
@@ -301,8 +313,10 @@ int state_settle(struct state *state, struct err *err)
 		why = state->poison;
 	} else {
 		// not worth a commit of their own
-		if (store_is_open(state->store))
+		if (store_is_open(state->store)) {
 			drop_stale(state);
+			events_save(state->events, state->store);
+		}
 		if (store_end(state->store, &why))
 			rc = -EIO;
 	}
@@ -312,10 +326,12 @@ int state_settle(struct state *state, struct err *err)
 
 		rc = rc ? rc : refused;
 	}
-	if (rc && state->staged)
+	if (rc && state->staged) {
 		take_back(state, &why);
-	else
+		events_undo(state->events);
+	} else {
 		store_end(state->store, NULL); // VIPs that turned out not to be ours
+	}
 	if (rc)
 		free_stale(&state->stale_next);
 	LL_CONCAT(state->stale, state->stale_next);
@@ -329,6 +345,8 @@ int state_settle(struct state *state, struct err *err)
 	state->trim = false;
 	if (rc && err)
 		*err = why;
+	if (events_stand(state->events) && state->happened)
+		state->happened(state->ctx);
 	wake_agents(state);
 	return rc;
 }

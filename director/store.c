@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "director/store.h"
+#include "director/store_internal.h"
 
 #include "director/store_before.h"
 #include "shared/util.h"
 
 #include <errno.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,29 +17,23 @@ static const char *const migrations[] = {
 	// rows hold what was given and not every default, and there are kinds that version 1 does not know: nothing to
 	// convert, but an older director must not read it
 	"",
+	"CREATE TABLE event (id INTEGER PRIMARY KEY, text TEXT NOT NULL)",
 };
 #define SCHEMA_VERSION ((int)ARRAY_SIZE(migrations))
 
-enum statement { PUT, ADD, GET, DELETE, EACH, EACH_OF, BEGIN, COMMIT, ROLLBACK, STATEMENTS };
-
-static const char *const sql[STATEMENTS] = {
-	[PUT] = "INSERT OR REPLACE INTO item (kind, owner, name, text) VALUES (?1, ?2, ?3, ?4)",
-	[ADD] = "INSERT INTO item (kind, owner, name, text) VALUES (?1, ?2, ?3, ?4)",
-	[GET] = "SELECT text FROM item WHERE kind = ?1 AND owner = ?2 AND name = ?3",
-	[DELETE] = "DELETE FROM item WHERE kind = ?1 AND owner = ?2 AND name = ?3",
-	[EACH] = "SELECT owner, name, text FROM item WHERE kind = ?1 ORDER BY owner, name",
-	[EACH_OF] = "SELECT owner, name, text FROM item WHERE kind = ?1 AND owner = ?2 ORDER BY name",
-	[BEGIN] = "BEGIN IMMEDIATE",
-	[COMMIT] = "COMMIT",
-	[ROLLBACK] = "ROLLBACK",
-};
-
-struct store {
-	sqlite3 *db;
-	sqlite3_stmt *statements[STATEMENTS];
-	bool open;                    // a turn's transaction
-	struct store_befores befores; // of the turn
-	char path[];
+static const char *const sql[STORE_STATEMENTS] = {
+	[STORE_PUT] = "INSERT OR REPLACE INTO item (kind, owner, name, text) VALUES (?1, ?2, ?3, ?4)",
+	[STORE_ADD] = "INSERT INTO item (kind, owner, name, text) VALUES (?1, ?2, ?3, ?4)",
+	[STORE_GET] = "SELECT text FROM item WHERE kind = ?1 AND owner = ?2 AND name = ?3",
+	[STORE_DELETE] = "DELETE FROM item WHERE kind = ?1 AND owner = ?2 AND name = ?3",
+	[STORE_EACH] = "SELECT owner, name, text FROM item WHERE kind = ?1 ORDER BY owner, name",
+	[STORE_EACH_OF] = "SELECT owner, name, text FROM item WHERE kind = ?1 AND owner = ?2 ORDER BY name",
+	[STORE_BEGIN] = "BEGIN IMMEDIATE",
+	[STORE_COMMIT] = "COMMIT",
+	[STORE_ROLLBACK] = "ROLLBACK",
+	[STORE_EVENT_ADD] = "INSERT OR REPLACE INTO event (id, text) VALUES (?1, ?2)",
+	[STORE_EVENT_DROP] = "DELETE FROM event WHERE id < ?1",
+	[STORE_EVENT_EACH] = "SELECT id, text FROM event ORDER BY id",
 };
 
 static int error_of(int code)
@@ -67,7 +60,7 @@ static int error_of(int code)
 	}
 }
 
-static int refuse(const struct store *store, int code, struct err *err)
+int store_refuse(const struct store *store, int code, struct err *err)
 {
 	const char *why = store->db ? sqlite3_errmsg(store->db) : sqlite3_errstr(code);
 
@@ -79,16 +72,16 @@ static int refuse(const struct store *store, int code, struct err *err)
 	return err_set(err, error_of(code), "store", "%s: %s", store->path, why);
 }
 
-static int run(struct store *store, enum statement which, struct err *err)
+int store_run(struct store *store, enum store_statement which, struct err *err)
 {
 	sqlite3_stmt *s = store->statements[which];
 	int code = sqlite3_step(s);
 
 	sqlite3_reset(s);
-	return code == SQLITE_DONE ? 0 : refuse(store, code, err);
+	return code == SQLITE_DONE ? 0 : store_refuse(store, code, err);
 }
 
-static sqlite3_stmt *bind(struct store *store, enum statement which, enum store_kind kind, const char *owner,
+static sqlite3_stmt *bind(struct store *store, enum store_statement which, enum store_kind kind, const char *owner,
 	const char *name, const char *text)
 {
 	sqlite3_stmt *s = store->statements[which];
@@ -112,7 +105,7 @@ static int one_word(struct store *store, const char *query, char *buf, size_t si
 		code = sqlite3_step(s);
 	if (code == SQLITE_ROW)
 		snprintf(buf, size, "%s", (const char *)sqlite3_column_text(s, 0));
-	int rc = code == SQLITE_ROW ? 0 : refuse(store, code, err);
+	int rc = code == SQLITE_ROW ? 0 : store_refuse(store, code, err);
 
 	sqlite3_finalize(s);
 	return rc;
@@ -152,7 +145,7 @@ static int prepare_file(struct store *store, struct err *err)
 	snprintf(word, sizeof(word), "PRAGMA user_version = %d; COMMIT", SCHEMA_VERSION);
 	if (code == SQLITE_OK)
 		code = sqlite3_exec(store->db, word, NULL, NULL, NULL);
-	return code == SQLITE_OK ? 0 : refuse(store, code, err);
+	return code == SQLITE_OK ? 0 : store_refuse(store, code, err);
 }
 
 int store_open(const char *path, struct store **ret, struct err *err)
@@ -165,15 +158,15 @@ int store_open(const char *path, struct store **ret, struct err *err)
 	int code = sqlite3_open_v2(
 		path, &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
 	if (code != SQLITE_OK)
-		return refuse(store, code, err);
+		return store_refuse(store, code, err);
 	int rc = prepare_file(store, err);
 	if (rc)
 		return rc;
-	for (int i = 0; i < STATEMENTS; i++) {
+	for (int i = 0; i < STORE_STATEMENTS; i++) {
 		code = sqlite3_prepare_v3(
 			store->db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &store->statements[i], NULL);
 		if (code != SQLITE_OK)
-			return refuse(store, code, err);
+			return store_refuse(store, code, err);
 	}
 	*ret = STEAL(store);
 	return 0;
@@ -183,18 +176,18 @@ void store_free(struct store *store)
 {
 	if (!store)
 		return;
-	for (int i = 0; i < STATEMENTS; i++)
+	for (int i = 0; i < STORE_STATEMENTS; i++)
 		sqlite3_finalize(store->statements[i]);
 	sqlite3_close(store->db);
 	store_befores_clear(&store->befores);
 	free(store);
 }
 
-static int begin(struct store *store, struct err *err)
+int store_begin(struct store *store, struct err *err)
 {
 	if (store->open)
 		return 0;
-	int rc = run(store, BEGIN, err);
+	int rc = store_run(store, STORE_BEGIN, err);
 
 	if (rc)
 		return rc;
@@ -207,7 +200,7 @@ static void rollback(struct store *store)
 {
 	// a failed statement may already have rolled back
 	if (!sqlite3_get_autocommit(store->db))
-		run(store, ROLLBACK, NULL);
+		store_run(store, STORE_ROLLBACK, NULL);
 	store->open = false;
 }
 
@@ -220,7 +213,7 @@ int store_end(struct store *store, struct err *err)
 {
 	if (!store->open)
 		return 0;
-	int rc = run(store, COMMIT, err);
+	int rc = store_run(store, STORE_COMMIT, err);
 
 	if (rc)
 		rollback(store);
@@ -251,7 +244,7 @@ static int remember(struct store *store, enum store_kind kind, const char *owner
 static int get(
 	struct store *store, enum store_kind kind, const char *owner, const char *name, char **ret, struct err *err)
 {
-	sqlite3_stmt *s = bind(store, GET, kind, owner, name, NULL);
+	sqlite3_stmt *s = bind(store, STORE_GET, kind, owner, name, NULL);
 	int code = sqlite3_step(s), rc = 0;
 
 	*ret = NULL;
@@ -260,7 +253,7 @@ static int get(
 		if (!*ret)
 			rc = err_set(err, -ENOMEM, "store", "out of memory");
 	} else if (code != SQLITE_DONE) {
-		rc = refuse(store, code, err);
+		rc = store_refuse(store, code, err);
 	}
 	sqlite3_reset(s);
 	return rc;
@@ -271,7 +264,7 @@ static int change(struct store *store, enum store_kind kind, const char *owner, 
 	struct err *err)
 {
 	_cleanup_free_ char *old = NULL;
-	int rc = begin(store, err);
+	int rc = store_begin(store, err);
 
 	if (!rc)
 		rc = get(store, kind, owner, name, &old, err);
@@ -282,8 +275,8 @@ static int change(struct store *store, enum store_kind kind, const char *owner, 
 	rc = remember(store, kind, owner, name, old, err);
 	if (rc)
 		return rc;
-	bind(store, text ? PUT : DELETE, kind, owner, name, text);
-	return run(store, text ? PUT : DELETE, err);
+	bind(store, text ? STORE_PUT : STORE_DELETE, kind, owner, name, text);
+	return store_run(store, text ? STORE_PUT : STORE_DELETE, err);
 }
 
 int store_put(struct store *store, enum store_kind kind, const char *owner, const char *name, const char *text,
@@ -295,17 +288,17 @@ int store_put(struct store *store, enum store_kind kind, const char *owner, cons
 int store_add(struct store *store, enum store_kind kind, const char *owner, const char *name, const char *text,
 	struct err *err)
 {
-	int rc = begin(store, err);
+	int rc = store_begin(store, err);
 
 	if (rc)
 		return rc;
-	bind(store, ADD, kind, owner, name, text);
-	int code = sqlite3_step(store->statements[ADD]);
-	sqlite3_reset(store->statements[ADD]);
+	bind(store, STORE_ADD, kind, owner, name, text);
+	int code = sqlite3_step(store->statements[STORE_ADD]);
+	sqlite3_reset(store->statements[STORE_ADD]);
 	if ((code & 0xff) == SQLITE_CONSTRAINT) // it was there after all
 		return change(store, kind, owner, name, text, err);
 	if (code != SQLITE_DONE)
-		return refuse(store, code, err);
+		return store_refuse(store, code, err);
 	return remember(store, kind, owner, name, NULL, err);
 }
 
@@ -322,7 +315,7 @@ static int each_row(struct store *store, sqlite3_stmt *s, store_each_fn each, vo
 		rc = each(ctx, (const char *)sqlite3_column_text(s, 0), (const char *)sqlite3_column_text(s, 1),
 			(const char *)sqlite3_column_text(s, 2), err);
 	if (!rc && code != SQLITE_DONE)
-		rc = refuse(store, code, err);
+		rc = store_refuse(store, code, err);
 	sqlite3_reset(s);
 	return rc;
 }
@@ -354,7 +347,7 @@ static int add_name(void *ctx, const char *owner, const char *name, const char *
 int store_delete_all(struct store *store, enum store_kind kind, const char *owner, struct err *err)
 {
 	struct names names = { 0 };
-	int rc = each_row(store, bind(store, EACH_OF, kind, owner, NULL, NULL), add_name, &names, err);
+	int rc = each_row(store, bind(store, STORE_EACH_OF, kind, owner, NULL, NULL), add_name, &names, err);
 
 	for (size_t i = 0; i < names.count; i++) {
 		if (!rc)
@@ -380,16 +373,16 @@ static void tell_undone(const struct store_before *rows, size_t count, store_und
 // Of a turn that was committed.
 static int put_back(struct store *store, const struct store_before *rows, size_t count, struct err *err)
 {
-	int rc = run(store, BEGIN, err);
+	int rc = store_run(store, STORE_BEGIN, err);
 
 	for (size_t i = 0; i < count && !rc; i++) {
-		enum statement which = rows[i].text ? PUT : DELETE;
+		enum store_statement which = rows[i].text ? STORE_PUT : STORE_DELETE;
 
 		bind(store, which, (enum store_kind)rows[i].kind, rows[i].owner, rows[i].name, rows[i].text);
-		rc = run(store, which, err);
+		rc = store_run(store, which, err);
 	}
 	if (!rc)
-		rc = run(store, COMMIT, err);
+		rc = store_run(store, STORE_COMMIT, err);
 	if (rc)
 		rollback(store);
 	return rc;
@@ -417,7 +410,7 @@ int store_undo(struct store *store, store_undone_fn each, void *ctx, struct err 
 
 int store_each(struct store *store, enum store_kind kind, store_each_fn each, void *ctx, struct err *err)
 {
-	return each_row(store, bind(store, EACH, kind, NULL, NULL, NULL), each, ctx, err);
+	return each_row(store, bind(store, STORE_EACH, kind, NULL, NULL, NULL), each, ctx, err);
 }
 
 size_t store_count(struct store *store)
@@ -431,7 +424,7 @@ size_t store_count(struct store *store)
 int store_drop_orphans(struct store *store, size_t *count, struct err *err)
 {
 	char query[200];
-	int rc = begin(store, err);
+	int rc = store_begin(store, err);
 
 	if (rc)
 		return rc;
@@ -440,7 +433,7 @@ int store_drop_orphans(struct store *store, size_t *count, struct err *err)
 		STORE_BACKEND, STORE_DOWN, STORE_DRAIN, STORE_SERVICE);
 	int code = sqlite3_exec(store->db, query, NULL, NULL, NULL);
 	if (code != SQLITE_OK)
-		return refuse(store, code, err);
+		return store_refuse(store, code, err);
 	*count += (size_t)sqlite3_changes(store->db);
 	return 0;
 }

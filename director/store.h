@@ -12,6 +12,7 @@
 #include "shared/util.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct store;
 
@@ -66,6 +67,12 @@ int store_drop_orphans(struct store *store, size_t *count, struct err *err);
 int store_recover(const char *path,
 	bool (*accept)(void *ctx, enum store_kind kind, const char *owner, const char *name, const char *text),
 	void *ctx, char ret_kept[], size_t kept_size, size_t *ret_saved, size_t *ret_lost, struct err *err);
+
+// Events, by a number that grows. Part of a turn, but never taken back. -- store_event.c
+int store_add_event(struct store *store, uint64_t id, const char *text, struct err *err);
+int store_drop_events(struct store *store, uint64_t below, struct err *err);
+int store_each_event(struct store *store, int (*each)(void *ctx, uint64_t id, const char *text, struct err *err),
+	void *ctx, struct err *err);
 
 // Calls each for every row of a kind, in order of owner and name; non-zero ends it and is returned.
 typedef int (*store_each_fn)(void *ctx, const char *owner, const char *name, const char *text, struct err *err);

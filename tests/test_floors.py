@@ -26,9 +26,9 @@ FLOORS = {
     "director": [
         [],
         ["fault", "model", "model_*", "ipvs_key", "judge", "pool", "split"],
-        ["store", "store_*", "lease", "health", "hook", "ipvs", "ipvs_*", "announce", "path", "probe", "replies", "settings", "settings_fields", "sync", "sysctl"],
+        ["store", "store_*", "events", "lease", "health", "hook", "ipvs", "ipvs_*", "announce", "path", "probe", "replies", "settings", "settings_fields", "sync", "sysctl"],
         ["desired", "desired_*", "known", "proven", "reconcile", "diagnose", "vip", "state", "state_*"],
-        ["http_server", "auth", "api", "api_*", "metrics", "events"],
+        ["http_server", "auth", "api", "api_*", "metrics"],
         ["config", "director", "main"],
     ],
     "director/cli": [["text", "table", "import"], ["request", "show"], ["main"]],

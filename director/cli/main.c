@@ -20,6 +20,7 @@ DEFINE_CLEANUP(json_t *, json_decref)
 
 static const struct option_row option_rows[] = {
 	{ "director", 'd', "URL", NULL, "director to ask; default: $" DIRECTOR_VARIABLE " or " DIRECTOR_DEFAULT },
+	{ "follow", 'f', NULL, NULL, "events: go on with what happens, until it is interrupted" },
 	{ "json", 0, NULL, NULL, "print the API's answer as it is" },
 	{ "version", 0, NULL, NULL, "print the version" },
 	{ "help", 'h', NULL, NULL, "print this" },
@@ -269,6 +270,38 @@ static int run(
 	return rc ? rc : show(command, answer, command->kind == COMMAND_PAIR ? pair : argument, json, err);
 }
 
+static void print_event(void *ctx, const char *text)
+{
+	const bool *as_json = ctx;
+	_cleanup_(json_decref_cleanup) json_t *event = *as_json ? NULL : json_loads(text, 0, NULL);
+
+	if (*as_json)
+		puts(text);
+	else
+		show_event(event, stdout);
+	fflush(stdout);
+}
+
+// A director that goes away comes back: it is asked again, for what has happened since.
+static int follow(const char *director, bool as_json, struct err *err)
+{
+	bool was_there = false;
+	uint64_t id = 0;
+	int rc;
+
+	do {
+		char line[ERR_LINE_MAX];
+
+		rc = request_follow(director, &id, print_event, &as_json, err);
+		was_there |= rc == -EPIPE;
+		if (ferror(stdout) || !was_there)
+			return rc;
+		fprintf(stderr, "brass: %s; asking again\n", err_line(err, line, sizeof(line)));
+		*err = (struct err) { 0 };
+		sleep(1);
+	} while (true);
+}
+
 static void help(void)
 {
 	options_help(&options);
@@ -303,11 +336,17 @@ int main(int argc, char **argv)
 	}
 	if (find_command(&words, &command, &err) != 0 || find_director(given, &director, &err) != 0)
 		return fail(&err, EXIT_USAGE);
+	const bool follows = json_object_get(given, "follow");
+	if (follows && command->kind != COMMAND_EVENTS) {
+		err_set(&err, -EINVAL, NULL, "--follow is for events; see --help");
+		return fail(&err, EXIT_USAGE);
+	}
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != 0) {
 		err_set(&err, -EIO, NULL, "cannot start libcurl");
 		return fail(&err, EXIT_FAILED);
 	}
-	rc = run(command, director, &words, json_object_get(given, "json"), &err);
+	const bool as_json = json_object_get(given, "json");
+	rc = follows ? follow(director, as_json, &err) : run(command, director, &words, as_json, &err);
 	curl_global_cleanup();
 	return rc ? fail(&err, EXIT_FAILED) : EXIT_FINE;
 }

@@ -162,11 +162,91 @@ int request_ask(const char *director, const struct question *question, struct an
 			*ret = STEAL(answer);
 		return rc;
 	}
-	if (!question->accept && !json_is_object(answer->json))
+	if (!question->accept && !json_is_object(answer->json) && !json_is_array(answer->json))
 		return err_set(err, -EBADMSG, NULL, "%s: the answer is no JSON object%s%s; is it a director?", director,
 			answer->json ? "" : ": ", answer->json ? "" : where.text);
 	*ret = STEAL(answer);
 	return 0;
+}
+
+// --- events as they happen ---
+
+#define LINE_MAX_BYTES 65536
+#define SILENCE_S 60L // the director says something every 15
+
+struct following {
+	uint64_t *id;
+	void (*each)(void *ctx, const char *json);
+	void *ctx;
+	CURL *easy;
+	size_t len;
+	char line[LINE_MAX_BYTES]; // what has come of it
+};
+
+static void take_line(struct following *f)
+{
+	f->line[f->len] = '\0';
+	f->len = 0;
+	if (strncmp(f->line, "id: ", 4) == 0)
+		*f->id = strtoull(f->line + 4, NULL, 10);
+	else if (strncmp(f->line, "data: ", 6) == 0)
+		f->each(f->ctx, f->line + 6);
+}
+
+static size_t on_events(char *data, size_t size, size_t count, void *ctx)
+{
+	struct following *f = ctx;
+	long status = 0;
+
+	curl_easy_getinfo(f->easy, CURLINFO_RESPONSE_CODE, &status);
+	if (status != 200)
+		return 0;
+	for (size_t i = 0; i < size * count; i++) {
+		if (data[i] == '\n')
+			take_line(f);
+		else if (f->len == LINE_MAX_BYTES - 1)
+			return 0;
+		else
+			f->line[f->len++] = data[i];
+	}
+	return size * count;
+}
+
+int request_follow(
+	const char *director, uint64_t *id, void (*each)(void *ctx, const char *json), void *ctx, struct err *err)
+{
+	_cleanup_(curl_easy_cleanup_cleanup) CURL *easy = curl_easy_init();
+	_cleanup_free_ struct following *f = calloc(1, sizeof(*f));
+	char query[60] = "follow=1";
+	long status = 0;
+
+	if (*id)
+		snprintf(query, sizeof(query), "follow=1&since=%llu", (unsigned long long)*id);
+	const struct question question = { .method = "GET", .resource = "events", .query = query };
+	_cleanup_free_ char *url = easy ? make_url(easy, director, &question) : NULL;
+	if (!easy || !f || !url)
+		return err_set(err, -ENOMEM, NULL, "out of memory");
+	f->id = id;
+	f->each = each;
+	f->ctx = ctx;
+	f->easy = easy;
+	curl_easy_setopt(easy, CURLOPT_URL, url);
+	curl_easy_setopt(easy, CURLOPT_DEFAULT_PROTOCOL, "http");
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, REQUEST_TIMEOUT_MS);
+	curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
+	curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, SILENCE_S);
+	curl_easy_setopt(easy, CURLOPT_USERAGENT, "brass/" BRASS_VERSION);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_events);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, f);
+	CURLcode code = curl_easy_perform(easy);
+	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+	if (status && status != 200)
+		return refusal(director, status, NULL, err);
+	return err_set(err, status == 200 ? -EPIPE : -EIO, NULL, "%s: %s", director,
+		code == CURLE_OK ? "the director has ended the connection" : curl_easy_strerror(code));
 }
 
 void answer_free(struct answer *answer)

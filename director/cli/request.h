@@ -8,13 +8,14 @@
 
 #include <jansson.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define REQUEST_TIMEOUT_MS 10000l        // for the whole exchange
 #define REQUEST_BODY_TIMEOUT_MS 300000l  // when a document is sent
 #define REQUEST_ANSWER_MAX (256ul << 20) // bytes
 
 struct answer {
-	json_t *json; // parsed: an object; NULL when something else was asked for
+	json_t *json; // parsed: an object or a list; NULL when something else was asked for
 	char *body;   // as it came, zero-terminated
 	size_t len;
 };
@@ -34,6 +35,12 @@ struct question {
 // it could not be asked or did not answer with JSON, and that is the director's own when it refused: -ENOENT,
 // -EREMOTEIO; then *ret is there as well when the answer says more (it has "errors"), else NULL.
 int request_ask(const char *director, const struct question *question, struct answer **ret, struct err *err);
+
+// Asks for what has happened since the event *id, and then for what happens: each event goes to each, and its id to
+// *id. Ends only with an error: the director went away, or refused; id 0: from now on. Lines without an event are left
+// out.
+int request_follow(
+	const char *director, uint64_t *id, void (*each)(void *ctx, const char *json), void *ctx, struct err *err);
 
 void answer_free(struct answer *answer);
 DEFINE_CLEANUP(struct answer *, answer_free)

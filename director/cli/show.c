@@ -491,6 +491,46 @@ static int show_why(const json_t *answer, const char *argument, FILE *out)
 	return 0;
 }
 
+static const char *word(const json_t *object, const char *key)
+{
+	const char *text = json_string_value(json_object_get(object, key));
+
+	return text ? text : "";
+}
+
+void show_event(const json_t *event, FILE *out)
+{
+	const char *agent = word(event, "agent"), *backend = word(event, "backend"), *old = word(event, "old");
+	const char *what = word(event, "what"), *reason = word(event, "reason");
+	const bool plain = strcmp(what, "status") == 0 || strcmp(what, "lease") == 0;
+	char *line = NULL;
+	size_t len;
+	FILE *text = open_memstream(&line, &len);
+
+	if (!text)
+		return;
+	fprintf(text, "%s  %s%s%s%s  %s%s%s%s%s%s%s", word(event, "time"), *agent ? "agent " : "",
+		*agent ? agent : word(event, "service"), *backend ? "/" : "", backend, plain ? "" : what,
+		plain ? "" : " ", old, *old ? " -> " : "", word(event, "new"), *reason ? ": " : "", reason);
+	if (fclose(text) == 0) {
+		_cleanup_free_ char *clean = text_clean(line);
+
+		fprintf(out, "%s\n", clean ? clean : "");
+	}
+	free(line);
+}
+
+static int show_events(const json_t *answer, const char *argument, FILE *out)
+{
+	const json_t *event;
+	size_t i;
+
+	(void)argument;
+	json_array_foreach (answer, i, event)
+		show_event(event, out);
+	return 0;
+}
+
 const struct command commands[] = {
 	{ "services", NULL, NULL, "GET", "service", "expand=1", COMMAND_SHOW, show_services, "all virtual services" },
 	{ "service", "NAME", NULL, "GET", "service", "expand=1", COMMAND_SHOW, show_service,
@@ -501,6 +541,8 @@ const struct command commands[] = {
 		"agents, their leases and what they registered" },
 	{ "why", "SERVICE", "BACKEND", "GET", "service", "why=1", COMMAND_PAIR, show_why,
 		"probes a backend now and says what is wrong with it" },
+	{ "events", NULL, NULL, "GET", "events", NULL, COMMAND_EVENTS, show_events,
+		"what has happened; with --follow what happens" },
 	{ "drain", "SERVICE[/BACKEND]", "TIME", "DELETE", "service", "drain=", COMMAND_SHOW, show_drain,
 		"no new connections; deleted when the open ones have ended, at the latest after TIME" },
 	{ "undrain", "SERVICE[/BACKEND]", NULL, "DELETE", "service", "drain=cancel", COMMAND_SHOW, show_drain,

@@ -19,6 +19,7 @@ enum command_kind {
 	COMMAND_IMPORT, // adds what the file (ipvsadm -S) has to the document that is there
 	COMMAND_EXPORT, // prints the answer as it is
 	COMMAND_PAIR,   // the second argument names something in the first
+	COMMAND_EVENTS, // a list, or with --follow what happens
 };
 
 struct command {
@@ -33,6 +34,9 @@ struct command {
 	int (*show)(const json_t *answer, const char *argument, FILE *out);
 	const char *help; // one line
 };
+
+// One event as a line.
+void show_event(const json_t *event, FILE *out);
 
 extern const struct command commands[];
 extern const size_t command_count;

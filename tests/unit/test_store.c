@@ -127,7 +127,7 @@ static void test_older_schema(void **state)
 		sqlite3_exec(db,
 			"DROP TABLE item; CREATE TABLE item (kind INTEGER NOT NULL, owner TEXT NOT NULL, name TEXT NOT "
 			"NULL, text TEXT NOT NULL, PRIMARY KEY (kind, owner, name)) WITHOUT ROWID;"
-			"INSERT INTO item VALUES (0, '', 'web', '{}'); PRAGMA user_version = 1",
+			"INSERT INTO item VALUES (0, '', 'web', '{}'); DROP TABLE event; PRAGMA user_version = 1",
 			NULL, NULL, NULL),
 		SQLITE_OK);
 	sqlite3_close(db);
