@@ -111,6 +111,14 @@ bool reconcile_knows(const struct reconcile *r, const struct ipvs_key *key)
 	return known_find(&r->table, key) != NULL;
 }
 
+bool reconcile_serves(const struct reconcile *r, const struct ipvs_key *key, const struct inet_endpoint *to)
+{
+	const struct known *known = known_find(&r->table, key);
+	const struct ipvs_dest *dest = known ? known_dest(known, to) : NULL;
+
+	return dest && dest->weight;
+}
+
 bool reconcile_owns(const struct reconcile *r, const struct ipvs_key *key)
 {
 	const struct known *known = known_find(&r->table, key);

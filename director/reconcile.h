@@ -55,6 +55,8 @@ void reconcile_claim(struct reconcile *r, const struct ipvs_key *key);
 
 // Does the kernel hold this service (as far as we know)?
 bool reconcile_knows(const struct reconcile *r, const struct ipvs_key *key);
+// Does it send anything new to this destination (as far as we know)?
+bool reconcile_serves(const struct reconcile *r, const struct ipvs_key *key, const struct inet_endpoint *to);
 // Is it ours, and still there as far as we know?
 bool reconcile_owns(const struct reconcile *r, const struct ipvs_key *key);
 

@@ -76,7 +76,9 @@ void state_watch(struct state *state, struct backend *backend)
 	if (is_new && model_health(backend)) {
 		if (kept)
 			*backend->health = kept->health;
-		else if (state->restoring) // a row says when it is down
+		// a row says when it is down; one that got nothing yet when the last run ended has not been checked
+		else if (state->restoring &&
+			reconcile_serves(state->reconcile, &backend->service->key, &backend->place.at))
 			judge_set(&backend->health->judge, JUDGE_UP, 0);
 		if (kept && !state->restoring)
 			store_verdict(state, backend);
