@@ -499,7 +499,7 @@ def test_drain_waits_for_the_last_connection(t):
     made = agents(t, director)
     for agent in made:
         wait_state(agent, "up")
-    slow = load_start(t.cl, t.vip, 80, n=3, c=3, path="/slow/1500", timeout=5000)
+    slow = load_start(t.cl, t.vip, 80, n=3, c=3, path="/slow/5000", timeout=20000)
     wait_for(lambda: sum(d.active for d in ipvs(t.di)[f"TCP {t.vip}:80"]) == 3, what="a connection on each")
     running = load_start(t.cl, t.vip, 80, rate=100, c=4, least=50)
     made[0].process.signal(signal.SIGTERM)

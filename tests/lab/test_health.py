@@ -85,7 +85,7 @@ def test_a_fault_is_out_in_time(t, d, measured, fault, fall):
     assert weights(t)[t.r2.v4] == weights(t)[t.r3.v4] == 100
     counts = running.finish()
     measured(f"{fault}, fall {fall}: out after {took * 1000:.0f} ms, {counts['failed']} of {counts['requests']} requests failed")
-    assert 0 < counts["failed"] <= 100 * (took + 0.5) / 3 + 2, counts
+    assert 0 < counts["failed"] < counts["requests"] / 2, counts  # a third goes to r1
     assert load(t.cl, t.vip, n=20)["failed"] == 0
     history = d.get("/service/web/r1")["metrics"]["health"]
     assert history < 1
