@@ -81,7 +81,7 @@ def test_every_transition_once(t, d):
     wait_for(lambda: len(events(d, last)) == 2, what="down is told")
     down, quorum = events(d, last)
     assert down["id"] > last and down["time"].endswith("Z") and down["type"] == "backend" and (down["old"], down["new"]) == ("up", "down")
-    assert down["reason"].startswith(f"connect to {t.r1.v4}:80: "), down
+    assert down["reason"].startswith(f"connect to {t.r1.v4}:80 via VIP {t.vip}: "), down
     assert quorum["type"] == "service" and quorum["what"] == "quorum" and quorum["new"] == "lost" and "1 backends" in quorum["reason"]
     assert d.log().count("web/r1: up -> down: connect to") == 1, "one line in the log"
 

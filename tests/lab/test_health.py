@@ -148,15 +148,19 @@ def test_another_name_keeps_the_verdict(t, d):
     make_web(t, d, pulse)
     up = {t.r1.v4: 100, t.r2.v4: 100, t.r3.v4: 0}
     wait_for(lambda: weights(t) == up, what="two are up")
-    table, messages = rules(t.di), d.get("/status")["kernel_messages"]
+
+    def ours():  # without the path of a diagnosis, which comes and goes
+        return [line for line in rules(t.di).splitlines() if t.vip in line]
+
+    table = ours()
     document = d.get("/config")
     document["services"]["web"]["backends"] = {f"n{i}": b for i, b in enumerate(document["services"]["web"]["backends"].values())}
     assert d.api("PUT", "/config", document)[0] == 200
-    assert rules(t.di) == table and d.get("/status")["kernel_messages"] == messages
+    assert ours() == table
     assert [d.get(f"/service/web/n{i}")["status"] for i in range(3)] == ["up", "up", "down"]
     d.kill9()
     d.start()
-    assert rules(t.di) == table, "the verdict is stored under the new name"
+    assert ours() == table, "the verdict is stored under the new name"
     assert d.api("PATCH", "/service/web?move=1", {"host": "10.1.0.99"})[0] == 200
     moved = {rs.rsplit(":", 1)[0]: weight for rs, weight in ipvs(t.di)["TCP 10.1.0.99:80"].weights().items()}
     assert moved == up
