@@ -130,7 +130,10 @@ static int read_rules(struct doctor *d, const char *program, const char *argumen
 	size_t len;
 	int rc = doctor_run(argument ? with_argument : alone, &text, &len, &err);
 
-	if (!rc && tool == FILTER_NFT)
+	// the plain name may be that of the other kind, which does not see these tables
+	if (!rc && tool == FILTER_IPTABLES && (!strchr(text, '*') || strstr(text, "(nf_tables)")))
+		rc = err_set(&err, -ENOENT, NULL, "iptables-legacy-save is not installed");
+	else if (!rc && tool == FILTER_NFT)
 		rc = filter_read_nft(&d->filter, text, len, &err);
 	else if (!rc)
 		rc = filter_read_iptables(&d->filter, tool, family, text, &err);

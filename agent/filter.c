@@ -138,10 +138,10 @@ int filter_add_prefix(struct filter_match *match, const char *text)
 		return -EINVAL;
 	for (unsigned int i = 0; i < inet_addr_len(prefix.addr.family); i++) {
 		const int bits = (int)prefix.len - 8 * (int)i; // of the network in this byte
-		const uint8_t mask = bits >= 8 ? 0xff : bits <= 0 ? 0 : (uint8_t)(0xff << (8 - bits));
+		const unsigned int mask = bits >= 8 ? 0xff : bits <= 0 ? 0 : 0xff00u >> bits & 0xff;
 
-		range.lo[i] = prefix.addr.bytes[i] & mask;
-		range.hi[i] = prefix.addr.bytes[i] | (uint8_t)~mask;
+		range.lo[i] = (uint8_t)(prefix.addr.bytes[i] & mask);
+		range.hi[i] = (uint8_t)(prefix.addr.bytes[i] | (~mask & 0xff));
 	}
 	return add_range(match, &range);
 }

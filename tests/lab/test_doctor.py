@@ -31,6 +31,7 @@ class Patient:
         wait_weights(self.director, 100)
         if not running:
             self.agent.kill9()
+            self.fine()
 
     def doctor(self, *words):
         """Its findings; the exit code must be that of the worst."""
@@ -145,12 +146,24 @@ def test_vips_without_a_director():
         assert done.returncode == 2 and f"wrong     duplicate   {t.r2.mac()}" in done.stdout and f"wrong     duplicate   {t.r3.mac()}" in done.stdout
 
 
+def test_a_program_that_is_not_installed(t):
+    """The kernel has rules and nobody prints them: not a word of them being fine."""
+    p = Patient(t, t.r1)
+    t.r1.run("iptables-legacy", "-A", "INPUT", "-d", p.vip, "-j", "DROP")
+    # in a mount namespace of its own; iptables-save is there, but is the other kind
+    hidden = f"mount --bind /dev/null /usr/sbin/xtables-legacy-multi && exec {p.agent.binary} -c {p.agent.file} doctor"
+    done = t.r1.run("unshare", "-m", "sh", "-c", hidden, check=False)
+    assert done.returncode == 1 and re.search(r"not seen  rules +rules: .*iptables-legacy-save is not installed", done.stdout), done.stdout + done.stderr
+    assert "filter" not in done.stdout and "conntrack" not in done.stdout, done.stdout
+    p.finds("filter", f"-A INPUT -d {p.vip}/32 -j DROP")
+    p.mend()
+
+
 # ---------------------------------------------------------------- ARP and the VIP
 
 
 def test_a_device_that_answers_arp(t):
     p = Patient(t, t.r1)
-    p.fine()
     t.r1.sysctl("net/ipv4/conf/eth0/arp_ignore", 0)
     assert t.r1.mac() in arp_answers(t.ro, "eth1", p.vip)
     p.finds("arp", f"eth0 answers ARP for {p.vip}", "arp_ignore is 0 (all 0, its own 0)")
@@ -197,7 +210,6 @@ def test_two_devices_in_one_segment(t):
     two = t.host("two", {"eth0": ("lan", "10.1.0.140/24"), "eth1": ("lan", "10.1.0.150/24")})
     two.route("default", via="10.1.0.1")
     p = Patient(t, two)
-    p.fine()
     two.sysctl("net/ipv4/conf/eth1/arp_ignore", 0)
     found = p.complaints()
     assert {f["check"] for f in found} == {"arp", "duplicate"}, found
@@ -245,7 +257,6 @@ def test_a_vip_of_ipv6_that_may_become_a_source(t):
 
 def test_a_dummy_device_that_is_down(t):
     p = Patient(t, t.r1, backend={"method": "dr", "device": "brass9"})
-    p.fine()
     t.r1.ip("link set brass9 down")
     assert p.complaints()[0]["check"] in ("tunnel", "vip")
     p.mend()
@@ -273,7 +284,6 @@ def test_another_real_server_answers(t, v6):
 
 def test_no_tunnel(far):
     p = Patient(far, far.r1, backend={"method": "ipip"})
-    p.fine()
     far.r1.ip("link del brass-ipip")
     p.finds("tunnel", "there is no device brass-ipip", also=["vip", "way in", "way out"])
     p.mend()
@@ -410,7 +420,6 @@ def test_replies_by_the_director(t):
 def test_nat_replies_pass_the_director_by():
     with nat_topology() as t:
         p = Patient(t, t.r1, backend={"method": "nat"}, gateway="10.1.0.10")
-        p.fine()
         t.r1.ip("rule del pref 4672", "route flush table 4672")
         assert not served(t, p.vip)
         p.finds("way out", "leave by eth0 via 10.1.0.1, not through the director, 10.1.0.10")
@@ -670,7 +679,6 @@ def test_clocks_that_differ(t):
 
 def test_checksums_that_are_wrong(far):
     p = Patient(far, far.r1, backend={"method": "ipip"})
-    p.fine()
     # a router that spoils a byte on the way, as a NIC does that fills in the sum of the wrong header
     far.rb.run("tc", "qdisc", "add", "dev", "eth1", "root", "handle", "1:", "prio")
     far.rb.run("tc", "filter", "add", "dev", "eth1", "parent", "1:", "u32", "match", "ip", "protocol", "4", "0xff", "action", "pedit", "munge", "offset", "56", "u8", "invert")  # fmt: skip
@@ -693,7 +701,6 @@ def nft(host, rules):
 @pytest.mark.qemu
 def test_tunnel_packets_that_nftables_drops(far):
     p = Patient(far, far.r1, backend={"method": "ipip"})
-    p.fine()
     nft(far.r1, "table inet fw { chain in { type filter hook input priority 0; policy accept; ip protocol { 4, 47 } counter drop; }; }")
     assert not served(far, p.vip)
     f = p.finds("filter", "the director's tunnel packets are dropped by nft inet, table fw, chain in, rule handle")
@@ -713,7 +720,6 @@ def test_tunnel_packets_that_nftables_drops(far):
 @pytest.mark.qemu
 def test_what_nftables_does_to_a_service(t):
     p = Patient(t, t.r1)
-    p.fine()
     nft(t.r1, """table inet fw {
         chain raw { type filter hook output priority -300; policy accept; tcp sport 80 notrack; }
         chain in { type filter hook input priority 0; policy accept; ct state vmap { established : accept, invalid : drop }; }
