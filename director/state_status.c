@@ -61,18 +61,19 @@ static void store_verdict(struct state *state, const struct backend *backend)
 		log_error("%s/%s: the verdict cannot be stored: %s", service, backend->name, err.text);
 }
 
-void state_watch(struct state *state, struct backend *backend)
+void state_watch(struct state *state, struct backend *backend, bool is_new)
 {
-	const bool is_new = !backend->health && model_pulse(backend);
+	const bool had_pulse = backend->health, restoring = state->restoring;
 	struct kept_verdict *kept = NULL;
 
 	HASH_FIND(hh, state->verdicts, &backend->place.at, sizeof(kept->at), kept);
-	if (is_new && model_health(backend)) {
-		if (kept)
+	if (!had_pulse && model_pulse(backend) && model_health(backend)) {
+		if (is_new && kept)
 			*backend->health = kept->health;
-		else if (state->restoring) // a row says when it is down
-			judge_set(&backend->health->judge, JUDGE_UP, 0);
-		if (kept && !state->restoring)
+		else if (restoring ||
+			!is_new) // a row says when it is down; who serves without a pulse is not taken out
+			judge_set(&backend->health->judge, JUDGE_UP, restoring ? 0 : clock_now_ms());
+		if (is_new && kept && !restoring)
 			store_verdict(state, backend);
 	}
 	if (health_watch(state->health, backend))
