@@ -223,7 +223,7 @@ int health_watch(struct health *health, struct backend *backend)
 	pulse->phase = judge_phase(backend->service->name, backend->name);
 	pulse->started_ms = clock_now_ms() - spec->interval_ms;
 	// after a restart the others wait for their place on the grid
-	if (backend->health->judge.verdict == JUDGE_UP && !backend->health->filled)
+	if (backend->health->judge.verdict == JUDGE_UP && !backend->health->judge.since_ms)
 		sleep_until_due(pulse);
 	else
 		sleep_until(pulse, next_slot(health));

@@ -151,7 +151,7 @@ int state_change_service(struct state *state, struct service *service, const str
 	if (moved || ops)
 		state_bind_agents(state, service); // ports may follow the service's; nat is not for ops
 	for (struct backend *b = service->backends; b; b = b->next) {
-		state_watch(state, b);
+		state_watch(state, b, false);
 		state_note_status(state, b, NULL);
 	}
 	state_touch_service(state, service);
@@ -188,7 +188,7 @@ struct backend *state_add_backend(
 		no_memory(state);
 		return NULL;
 	}
-	state_watch(state, backend);
+	state_watch(state, backend, true);
 	state_begin_status(backend);
 	state_touch_backend(state, backend);
 	return backend;
@@ -199,7 +199,7 @@ int state_change_backend(struct state *state, struct backend *backend, const str
 	state_touch_backend(state, backend); // where it was
 	if (model_set_backend(backend, options))
 		return no_memory(state);
-	state_watch(state, backend);
+	state_watch(state, backend, false);
 	state_touch_backend(state, backend);
 	return 0;
 }

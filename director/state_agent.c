@@ -114,7 +114,7 @@ static void bind_one(
 			log_error("service %s: %s", service->name, err.text);
 		state_warn_of_forwarding(backend);
 		backend->agent_state = (uint8_t)said;
-		state_watch(state, backend);
+		state_watch(state, backend, true);
 		state_begin_status(backend);
 	} else {
 		model_backend_options(backend, &old);
@@ -127,7 +127,7 @@ static void bind_one(
 	}
 	backend->agent_state = (uint8_t)said;
 	model_set_agent_reason(backend, reported->reason);
-	state_watch(state, backend);
+	state_watch(state, backend, false);
 	state_touch_backend(state, backend);
 }
 

@@ -72,9 +72,10 @@ int state_restore_agent(struct state *state, const char *node, const char *text,
 
 bool state_agent_row_ok(const char *text);
 
-// The backend's pulse, as it is now: begun, begun anew or ended, with the path that it takes. What is known of the real
-// server from before counts. -- state_status.c
-void state_watch(struct state *state, struct backend *backend);
+// The backend's pulse, as it is now: begun, begun anew or ended, with the path that it takes. is_new: the backend has
+// just been made, and what is known of its real server from before counts; one that gets its first pulse later is up
+// until the pulse says otherwise. -- state_status.c
+void state_watch(struct state *state, struct backend *backend, bool is_new);
 // It goes, before the backend does; its verdict is kept for the rest of the turn.
 void state_unwatch(struct state *state, struct backend *backend);
 void state_forget_verdicts(struct state *state);

@@ -65,22 +65,23 @@ static void store_verdict(struct state *state, const struct backend *backend)
 		log_error("%s/%s: the verdict cannot be stored: %s", service, backend->name, err.text);
 }
 
-void state_watch(struct state *state, struct backend *backend)
+void state_watch(struct state *state, struct backend *backend, bool is_new)
 {
-	const bool is_new = !backend->health && model_pulse(backend);
+	const bool had_pulse = backend->health, restoring = state->restoring;
 	struct kept_verdict *kept = NULL;
 	struct probe_path *old = backend->path;
 	struct probe_way way;
 
 	HASH_FIND(hh, state->verdicts, &backend->place.at, sizeof(kept->at), kept);
-	if (is_new && model_health(backend)) {
-		if (kept)
+	if (!had_pulse && model_pulse(backend) && model_health(backend)) {
+		if (is_new && kept)
 			*backend->health = kept->health;
-		// a row says when it is down; one that got nothing yet when the last run ended has not been checked
-		else if (state->restoring &&
-			reconcile_serves(state->reconcile, &backend->service->key, &backend->place.at))
-			judge_set(&backend->health->judge, JUDGE_UP, 0);
-		if (kept && !state->restoring)
+		// a row says when it is down, and one that got nothing when the last run ended may not have been
+		// checked yet; who serves without a pulse is not taken out
+		else if (restoring ? reconcile_serves(state->reconcile, &backend->service->key, &backend->place.at)
+				   : !is_new)
+			judge_set(&backend->health->judge, JUDGE_UP, restoring ? 0 : clock_now_ms());
+		if (is_new && kept && !restoring)
 			store_verdict(state, backend);
 	}
 	backend->path = model_probe_way(backend, &way) ? state_path_get(state, &way) : NULL;
@@ -88,9 +89,9 @@ void state_watch(struct state *state, struct backend *backend)
 		log_error("%s/%s: out of memory: it is not checked", backend->service->name, backend->name);
 	state_path_put(state, old); // its check has ended
 	const bool is_down = model_verdict(backend) == JUDGE_DOWN;
-	if (is_down && is_new && backend->path)
+	if (is_down && !had_pulse && backend->path)
 		backend->path->counts = true;
-	if (((is_down && is_new) || (!is_down && backend->trouble)) && state->verdict_changed)
+	if (((is_down && !had_pulse) || (!is_down && backend->trouble)) && state->verdict_changed)
 		state->verdict_changed(state->ctx, backend);
 }
 

@@ -130,16 +130,16 @@ static void test_split_with_zones(void **state)
 	struct split_group groups[] = { { .share = 1 }, { .share = 3 } };
 
 	(void)state;
-	// 20 of 80 are left, 40 are needed: half stays
-	size_t count = read_members("W10l S30l W10l S30l W10 W10", members);
+	// 10 of 80 are left, 40 are needed: a quarter stays, of what would be 1 to 2 by the weights alone
+	size_t count = read_members("W5l S35l W5l S35l W10 W10", members);
 	const int versions[] = { 0, 0, 1, 1, 0, 1 };
 	for (size_t i = 0; i < count; i++)
 		members[i].version = versions[i];
 	assert_int_equal(pool_weights(&rules, groups, 2, members, count, &s), 0);
-	assert_int_equal(s.local, 50);
+	assert_int_equal(s.local, 25);
 	assert_int_equal(members[1].result + members[3].result, 0);
-	assert_int_equal(members[0].result, members[4].result);
-	assert_int_equal(members[2].result, members[5].result);
+	assert_int_equal(3 * members[0].result, members[4].result);
+	assert_int_equal(3 * members[2].result, members[5].result);
 	assert_int_equal(members[2].result, 3 * members[0].result);
 	assert_true(members[0].result > 0);
 }
