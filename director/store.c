@@ -235,7 +235,7 @@ static bool is_undoable(enum store_kind kind)
 static int remember(struct store *store, enum store_kind kind, const char *owner, const char *name, const char *text,
 	struct err *err)
 {
-	if (!is_undoable(kind) || store_befores_note(&store->befores, kind, owner, name, text) == 0)
+	if (!is_undoable(kind) || store_befores_note(&store->befores, (int)kind, owner, name, text) == 0)
 		return 0;
 	return err_set(err, -ENOMEM, "store", "out of memory");
 }
