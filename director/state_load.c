@@ -4,11 +4,11 @@
 #include "director/state_internal.h"
 
 #include "shared/clock.h"
+#include "shared/footprint.h"
 #include "shared/log.h"
 #include "shared/util.h"
 
 #include <errno.h>
-#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -328,7 +328,7 @@ int state_load(struct state *state, struct err *err)
 	rc = state_settle(state, err);
 	if (rc)
 		return rc;
-	malloc_trim(0); // what reading took is the system's again
+	footprint_shrink(); // what starting took is the system's again
 	log_info("%u services and %u agents from the store; %zu changes made in the kernel's table",
 		HASH_COUNT(state->model.services), HASH_COUNT(state->model.agents),
 		reconcile_messages(state->reconcile) - before);

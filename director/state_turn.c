@@ -2,11 +2,11 @@
 // The turn: one commit and one batch for all that was staged, and the way back when one of them is refused.
 #include "director/state_internal.h"
 
+#include "shared/footprint.h"
 #include "shared/log.h"
 #include "shared/util.h"
 
 #include <errno.h>
-#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <utlist.h>
@@ -341,7 +341,7 @@ int state_settle(struct state *state, struct err *err)
 	store_stands(state->store);
 	state_forget_verdicts(state);
 	if (state->trim)
-		malloc_trim(0);
+		footprint_shrink();
 	state->trim = false;
 	if (rc && err)
 		*err = why;
