@@ -176,11 +176,11 @@ static const uint16_t not_ours[] = { 0x6558, 0x88be, 0x22eb }; // protocols in G
 
 static void is_plain_gre(struct nl_msg *msg, bool v6)
 {
-	const uint8_t bits[2] = { v6 ? 0 : 0x20, 0x7f }, zero[2] = { 0 }; // key, version
+	const uint8_t bits[4] = { v6 ? 0 : 0x20, 0x7f }, zero[4] = { 0 }; // key, version
 
-	payload(msg, NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2);
-	mask(msg, bits, 2);
-	compare(msg, NFT_CMP_EQ, zero, 2);
+	payload(msg, NFT_PAYLOAD_TRANSPORT_HEADER, 0, 4);
+	mask(msg, bits, 4);
+	compare(msg, NFT_CMP_EQ, zero, 4);
 	for (size_t i = 0; i < ARRAY_SIZE(not_ours); i++) {
 		const uint16_t protocol = htons(not_ours[i]);
 
@@ -195,10 +195,11 @@ static void put_expressions(struct nl_msg *msg, const struct nft_rule *rule)
 	struct nlattr *list = nest(msg, NFTA_RULE_EXPRESSIONS);
 
 	is_address(msg, &rule->addr, rule->what == NFT_ALLOW);
-	if (rule->ip_protocol)
-		is_byte(msg, NFT_META_L4PROTO, rule->ip_protocol);
+	// before the protocol: nft(8) 1.0.6 dies of listing it the other way round
 	if (rule->what == NFT_LOCK && rule->ip_protocol == IPPROTO_GRE)
 		is_plain_gre(msg, rule->addr.addr.family == AF_INET6);
+	if (rule->ip_protocol)
+		is_byte(msg, NFT_META_L4PROTO, rule->ip_protocol);
 	if (rule->port) {
 		payload(msg, NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2);
 		compare(msg, NFT_CMP_EQ, &port, 2);
@@ -318,8 +319,8 @@ const char *nft_rule_text(const struct nft_rule *rule, char buf[NFT_RULE_MAX])
 		snprintf(ports, sizeof(ports), " th dport %u", rule->port);
 	if (rule->ip_protocol == IPPROTO_GRE && !allow)
 		snprintf(protocol, sizeof(protocol),
-			" meta l4proto 47 @th,0,16 & %u == 0 @th,16,16 != 0x%x @th,16,16 != 0x%x @th,16,16 != 0x%x",
-			v6 ? 0x7f : 0x207f, not_ours[0], not_ours[1], not_ours[2]);
+			" @th,0,32 & 0x%x == 0 @th,16,16 != 0x%x @th,16,16 != 0x%x @th,16,16 != 0x%x meta l4proto 47",
+			v6 ? 0x7f0000 : 0x207f0000, not_ours[0], not_ours[1], not_ours[2]);
 	else if (rule->ip_protocol)
 		snprintf(protocol, sizeof(protocol), " meta l4proto %u", rule->ip_protocol);
 	snprintf(buf, NFT_RULE_MAX, "add rule inet " NFT_OUR_TABLE " %s %s %s %s%s%s %s",
