@@ -178,6 +178,8 @@ void agent_look(struct agent *a)
 	int rc = host_reconcile(&a->host, &s->spec, &err);
 	monitor_watch_main(a->monitor, a->host.follows_main);
 	monitor_wake_in(a->monitor, a->host.look_again_ms);
+	if (a->host.nft)
+		monitor_watch_nft(a->monitor);
 	a->host_failed = rc;
 	if (a->operations != a->host.operations)
 		uv_timer_start(&a->rest_timer, on_rest, REST_AFTER_MS, 0);

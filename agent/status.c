@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/status.h"
 
+#include "agent/lockdown.h"
+#include "agent/nft.h"
 #include "shared/util.h"
 
 #include <stdint.h>
@@ -20,6 +22,25 @@ static json_t *director_status(const struct client *client)
 		json_object_set_new(json, "retry_in",
 			json_string(clock_format_duration(client->retry_ms > now ? client->retry_ms - now : 0, retry)));
 	}
+	return json;
+}
+
+// Whose tunnel packets are taken. NULL: there is no tunnel.
+static json_t *lockdown_status(const struct spec *spec, const struct host *host)
+{
+	char text[PROTOCOL_REASON_MAX];
+	uint64_t dropped;
+	bool tunnels = false;
+
+	for (size_t i = 0; i < spec->count; i++)
+		tunnels |= forward_is_tunnel(spec->services[i].method);
+	if (!tunnels)
+		return NULL;
+	lockdown_text(spec, host->seen.links, host->seen.link_count, text, sizeof(text));
+	json_t *json = json_pack("{s:s}", "state", text);
+
+	if (json && host->seen.nft.is_there && nft_read_dropped(host->nft, &dropped, NULL) == 0)
+		json_object_set_new(json, "dropped", json_integer((json_int_t)dropped));
 	return json;
 }
 
@@ -56,6 +77,9 @@ json_t *status_make(const struct status_of *of)
 		"directors", directors, "services", items, "static", statics, "resources", resources, "problems",
 		problems, "repairs", (json_int_t)of->host->repairs.total, "repaired",
 		repairs_to_json(&of->host->repairs));
+	json_t *lockdown = lockdown_status(&services->spec, of->host);
+	if (status && lockdown)
+		json_object_set_new(status, "lockdown", lockdown);
 	if (status && of->stopping)
 		json_object_set_new(status, "drain", json_string(drain_describe(of->stopping, drain)));
 	return status;
@@ -138,6 +162,15 @@ static void print_static(const json_t *item)
 		printf("  %-15s        %s\n", "", word(item, "reason"));
 }
 
+static void print_lockdown(const json_t *lockdown)
+{
+	printf("lockdown  %s", word(lockdown, "state"));
+	if (json_object_get(lockdown, "dropped"))
+		printf("; %" JSON_INTEGER_FORMAT " packets dropped",
+			json_integer_value(json_object_get(lockdown, "dropped")));
+	putchar('\n');
+}
+
 static void print_repairs(const json_t *status)
 {
 	const json_t *repairs = json_object_get(status, "repaired");
@@ -173,6 +206,8 @@ void status_print(const json_t *status)
 		printf("static\n");
 	json_array_foreach (json_object_get(status, "static"), i, item)
 		print_static(item);
+	if (json_object_get(status, "lockdown"))
+		print_lockdown(json_object_get(status, "lockdown"));
 	json_array_foreach (json_object_get(status, "resources"), i, item)
 		printf("set up    %s\n", json_string_value(item));
 	json_array_foreach (json_object_get(status, "problems"), i, item)

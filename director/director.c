@@ -322,6 +322,11 @@ static void happened(void *ctx)
 	tick_due(d); // they are to be saved
 }
 
+static void paths_changed(void *ctx)
+{
+	state_paths_changed(&((struct director *)ctx)->state);
+}
+
 // One line, and the exit code that the error stands for.
 static int give_up(int code, const struct err *err, int otherwise)
 {
@@ -428,7 +433,7 @@ static int load_state(struct director *d, struct err *err)
 	if (!rc)
 		rc = vip_new(&d->loop, d->config->vip_device, &d->vip, err);
 	if (!rc)
-		rc = path_new(&d->loop, &d->path, err);
+		rc = path_new(&d->loop, paths_changed, d, &d->path, err);
 	if (!rc)
 		rc = hook_new(&d->loop, &d->hook, err);
 	if (!rc)

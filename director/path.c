@@ -11,6 +11,7 @@
 
 #define KNOWN_MAX 8192u  // addresses; one more, and we begin anew
 #define MAX_AGE_MS 10000 // of what is known
+#define TELL_PAUSE_MS 20
 
 struct known {
 	UT_hash_handle hh;
@@ -22,6 +23,11 @@ struct known {
 struct path {
 	struct netsock *requests, *events;
 	uv_poll_t readable;
+	uv_timer_t tell;
+	int open_handles;
+	msec_t next_tell_ms; // not before
+	void (*changed)(void *ctx);
+	void *ctx;
 	struct known *known;
 	struct iflink *links; // NULL: not known
 	size_t link_count;
@@ -42,6 +48,15 @@ static void forget_all(struct path *path)
 	path->changes++;
 }
 
+static void on_tell(uv_timer_t *timer)
+{
+	struct path *path = timer->data;
+	msec_t begun = clock_now_ms();
+
+	path->changed(path->ctx);
+	path->next_tell_ms = clock_now_ms() + TELL_PAUSE_MS + 20 * (clock_now_ms() - begun);
+}
+
 static void on_readable(uv_poll_t *poll, int status, int events)
 {
 	struct path *path = poll->data;
@@ -50,9 +65,15 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 	// whatever it was: what we know may be wrong now
 	netsock_receive(path->events, NULL, NULL);
 	forget_all(path);
+	if (uv_is_active((uv_handle_t *)&path->tell))
+		return;
+	const msec_t wait = path->next_tell_ms - clock_now_ms();
+
+	uv_update_time(poll->loop);
+	uv_timer_start(&path->tell, on_tell, wait > 0 ? (uint64_t)wait : 0, 0);
 }
 
-int path_new(uv_loop_t *loop, struct path **ret, struct err *err)
+int path_new(uv_loop_t *loop, void (*changed)(void *ctx), void *ctx, struct path **ret, struct err *err)
 {
 	static const int groups[] = { RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE,
 		RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV6_RULE, 0 };
@@ -69,16 +90,22 @@ int path_new(uv_loop_t *loop, struct path **ret, struct err *err)
 		return rc;
 	}
 	uv_poll_init(loop, &path->readable, netsock_fd(path->events));
-	path->readable.data = path;
+	uv_timer_init(loop, &path->tell);
+	path->readable.data = path->tell.data = path;
+	path->open_handles = 2;
+	path->changed = changed;
+	path->ctx = ctx;
 	uv_poll_start(&path->readable, UV_READABLE, on_readable);
 	*ret = path;
 	return 0;
 }
 
-static void poll_closed(uv_handle_t *handle)
+static void on_closed(uv_handle_t *handle)
 {
 	struct path *path = handle->data;
 
+	if (--path->open_handles)
+		return;
 	netsock_free(path->events);
 	free(path);
 }
@@ -89,7 +116,8 @@ void path_free(struct path *path)
 		return;
 	forget_all(path);
 	netsock_free(path->requests);
-	uv_close((uv_handle_t *)&path->readable, poll_closed);
+	uv_close((uv_handle_t *)&path->readable, on_closed);
+	uv_close((uv_handle_t *)&path->tell, on_closed);
 }
 
 static int device_mtu(struct path *path, int ifindex, uint32_t *ret, struct err *err)
@@ -144,6 +172,18 @@ int path_mtu(struct path *path, const struct inet_addr *to, msec_t now_ms, uint3
 
 	if (!rc)
 		*ret = way.mtu;
+	return rc;
+}
+
+int path_source(struct path *path, const struct inet_addr *to, msec_t now_ms, struct inet_addr *ret, struct err *err)
+{
+	struct route_way way;
+	int rc = path_way(path, to, now_ms, &way, err);
+
+	if (!rc && !inet_addr_is_set(&way.source))
+		rc = -ENETUNREACH;
+	if (!rc)
+		*ret = way.source;
 	return rc;
 }
 

@@ -35,8 +35,8 @@ FLOORS = {
     "agent": [
         [],
         ["spec"],
-        ["resource", "resource_*", "res_*", "health", "docker", "journal", "sockets", "evidence", "filter", "filter_*"],
-        ["desired", "plan", "apply", "monitor", "reconcile", "observe", "host", "repairs"],
+        ["resource", "resource_*", "res_*", "health", "docker", "journal", "sockets", "evidence", "filter", "filter_*", "nft", "nft_*"],
+        ["desired", "plan", "apply", "monitor", "reconcile", "observe", "host", "repairs", "lockdown"],
         ["client", "remember", "control", "control_*", "drain", "local", "load"],
         ["config", "config_*", "services", "drain_control", "reload", "retire", "status", "summary", "words", "ask", "preview", "doctor", "doctor_*", "agent", "agent_*", "main"],
     ],
