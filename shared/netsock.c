@@ -95,8 +95,7 @@ static int send_buffer(struct netsock *ns, const void *data, size_t len)
 	return (size_t)n == len ? 0 : -EMSGSIZE;
 }
 
-// The kernel's error of an answer, with its extended-ack text when it sent one.
-static int read_error(const struct nlmsghdr *hdr, struct err *err)
+int netsock_error(const struct nlmsghdr *hdr, struct err *err)
 {
 	const struct nlmsgerr *e = nlmsg_data(hdr);
 	struct nlattr *attrs[NLMSGERR_ATTR_MAX + 1] = { NULL };
@@ -156,7 +155,7 @@ int netsock_get(struct netsock *ns, struct nl_msg *msg, int (*each)(struct nlmsg
 					failed = each(in, ctx);
 				continue;
 			}
-			rc = read_error(in, err);
+			rc = netsock_error(in, err);
 			if (!rc && failed)
 				rc = err_set(
 					err, failed, NULL, "cannot read the kernel's answer: %s", strerror(-failed));
@@ -197,7 +196,7 @@ static int dump_once(struct netsock *ns, struct nlmsghdr *hdr, int (*each)(struc
 			if (in->nlmsg_flags & NLM_F_DUMP_INTR)
 				interrupted = true;
 			if (in->nlmsg_type == NLMSG_ERROR)
-				return read_error(in, err);
+				return netsock_error(in, err);
 			if (in->nlmsg_type == NLMSG_DONE) {
 				// an error in the middle of a dump comes as the number in the DONE message
 				int end = in->nlmsg_len >= NLMSG_LENGTH(sizeof(int)) ? *(int *)nlmsg_data(in) : 0;
@@ -374,7 +373,7 @@ static int collect(struct netsock_batch *batch)
 
 			if (in->nlmsg_type != NLMSG_ERROR || index >= batch->count)
 				continue;
-			int rc = read_error(in, &why);
+			int rc = netsock_error(in, &why);
 			if (rc && batch->refused)
 				batch->refused(batch->ctx, batch->cookies[index], rc, &why);
 			if (in->nlmsg_seq == last_seq)

@@ -18,7 +18,7 @@
 
 struct netsock;
 
-// protocol: NETLINK_ROUTE, NETLINK_GENERIC, NETLINK_SOCK_DIAG. Returns 0 or -errno with a sentence.
+// protocol: NETLINK_ROUTE, NETLINK_GENERIC, NETLINK_SOCK_DIAG, NETLINK_NETFILTER. Returns 0 or -errno with a sentence.
 int netsock_open(int protocol, struct netsock **ret, struct err *err);
 void netsock_free(struct netsock *ns);
 DEFINE_CLEANUP(struct netsock *, netsock_free)
@@ -29,6 +29,9 @@ int netsock_genl_family(struct netsock *ns, const char *name, uint16_t *ret_id, 
 // Sends one request and takes its acknowledgement. Returns 0 or the kernel's -errno; err->text is the kernel's
 // words. -EINTR: the kernel gave no answer (netlink_rcv_skb in net/netlink/af_netlink.c).
 int netsock_transact(struct netsock *ns, struct nl_msg *msg, struct err *err);
+
+// The kernel's errno of an NLMSG_ERROR (0: an acknowledgement), with its extended-ack text when it sent one.
+int netsock_error(const struct nlmsghdr *hdr, struct err *err);
 
 // Sends one request, calls each for every message of the answer, and waits for the acknowledgement.
 int netsock_get(struct netsock *ns, struct nl_msg *msg, int (*each)(struct nlmsghdr *hdr, void *ctx), void *ctx,
