@@ -230,6 +230,11 @@ static void health_changed(void *ctx, struct backend *backend)
 	state_health_changed(&((struct director *)ctx)->state, backend);
 }
 
+static void paths_changed(void *ctx)
+{
+	state_paths_changed(&((struct director *)ctx)->state);
+}
+
 // One line, and the exit code that the error stands for.
 static int give_up(int code, const struct err *err, int otherwise)
 {
@@ -322,7 +327,7 @@ static int load_state(struct director *d, struct err *err)
 	if (!rc)
 		rc = vip_new(&d->loop, d->config->vip_device, &d->vip, err);
 	if (!rc)
-		rc = path_new(&d->loop, &d->path, err);
+		rc = path_new(&d->loop, paths_changed, d, &d->path, err);
 	if (!rc)
 		rc = health_new(&d->loop, health_changed, d, &d->health, err);
 	if (rc)

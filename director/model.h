@@ -182,6 +182,7 @@ struct agent {
 	char node[MODEL_NAME_MAX + 1];
 	struct inet_addr address;
 	char boot[PROTOCOL_BOOT_MAX + 1];
+	struct inet_addr source; // what our tunnel packets to it come from; not set: there are none
 	msec_t ttl_ms;
 	msec_t deadline_ms; // monotonic
 	msec_t reap_ms;     // monotonic; when a lost agent's backends are removed

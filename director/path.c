@@ -12,17 +12,24 @@
 
 #define KNOWN_MAX 8192u  // addresses; one more, and we begin anew
 #define MAX_AGE_MS 10000 // of what is known
+#define TELL_PAUSE_MS 20
 
 struct known {
 	UT_hash_handle hh;
 	struct inet_addr addr; // key
-	uint32_t mtu;
+	uint32_t mtu;          // 0: there is no route
+	struct inet_addr source;
 	msec_t read_ms;
 };
 
 struct path {
 	struct netsock *requests, *events;
 	uv_poll_t readable;
+	uv_timer_t tell;
+	int open_handles;
+	msec_t next_tell_ms; // not before
+	void (*changed)(void *ctx);
+	void *ctx;
 	struct known *known;
 	struct iflink *links; // NULL: not known
 	size_t link_count;
@@ -41,6 +48,15 @@ static void forget_all(struct path *path)
 	path->link_count = 0;
 }
 
+static void on_tell(uv_timer_t *timer)
+{
+	struct path *path = timer->data;
+	msec_t begun = clock_now_ms();
+
+	path->changed(path->ctx);
+	path->next_tell_ms = clock_now_ms() + TELL_PAUSE_MS + 20 * (clock_now_ms() - begun);
+}
+
 static void on_readable(uv_poll_t *poll, int status, int events)
 {
 	struct path *path = poll->data;
@@ -49,9 +65,15 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 	// whatever it was: what we know may be wrong now
 	netsock_receive(path->events, NULL, NULL);
 	forget_all(path);
+	if (uv_is_active((uv_handle_t *)&path->tell))
+		return;
+	const msec_t wait = path->next_tell_ms - clock_now_ms();
+
+	uv_update_time(poll->loop);
+	uv_timer_start(&path->tell, on_tell, wait > 0 ? (uint64_t)wait : 0, 0);
 }
 
-int path_new(uv_loop_t *loop, struct path **ret, struct err *err)
+int path_new(uv_loop_t *loop, void (*changed)(void *ctx), void *ctx, struct path **ret, struct err *err)
 {
 	static const int groups[] = { RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE,
 		RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV6_RULE, 0 };
@@ -68,16 +90,22 @@ int path_new(uv_loop_t *loop, struct path **ret, struct err *err)
 		return rc;
 	}
 	uv_poll_init(loop, &path->readable, netsock_fd(path->events));
-	path->readable.data = path;
+	uv_timer_init(loop, &path->tell);
+	path->readable.data = path->tell.data = path;
+	path->open_handles = 2;
+	path->changed = changed;
+	path->ctx = ctx;
 	uv_poll_start(&path->readable, UV_READABLE, on_readable);
 	*ret = path;
 	return 0;
 }
 
-static void poll_closed(uv_handle_t *handle)
+static void on_closed(uv_handle_t *handle)
 {
 	struct path *path = handle->data;
 
+	if (--path->open_handles)
+		return;
 	netsock_free(path->events);
 	free(path);
 }
@@ -88,7 +116,8 @@ void path_free(struct path *path)
 		return;
 	forget_all(path);
 	netsock_free(path->requests);
-	uv_close((uv_handle_t *)&path->readable, poll_closed);
+	uv_close((uv_handle_t *)&path->readable, on_closed);
+	uv_close((uv_handle_t *)&path->tell, on_closed);
 }
 
 static int device_mtu(struct path *path, int ifindex, uint32_t *ret, struct err *err)
@@ -106,31 +135,53 @@ static int device_mtu(struct path *path, int ifindex, uint32_t *ret, struct err 
 	return err_set(err, -ENODEV, NULL, "the route's device is gone");
 }
 
-int path_mtu(struct path *path, const struct inet_addr *to, msec_t now_ms, uint32_t *ret, struct err *err)
+// What is known of the way, or is now; NULL without memory. Its mtu is 0 without a route.
+static const struct known *known_way(struct path *path, const struct inet_addr *to, msec_t now_ms, struct err *err)
 {
 	struct known *known = NULL;
-	struct route_way way;
+	struct route_way way = { 0 };
 
 	HASH_FIND(hh, path->known, to, sizeof(*to), known);
 	if (known && now_ms - known->read_ms < MAX_AGE_MS) {
-		*ret = known->mtu;
-		return known->mtu ? 0 : err_set(err, -ENETUNREACH, NULL, "there is no route");
+		if (!known->mtu)
+			err_set(err, -ENETUNREACH, NULL, "there is no route");
+		return known;
 	}
 	int rc = route_lookup(path->requests, to, &way, err);
-	uint32_t mtu = rc ? 0 : way.mtu;
-	if (!rc && !mtu)
-		rc = device_mtu(path, way.ifindex, &mtu, err);
+	if (!rc && !way.mtu)
+		rc = device_mtu(path, way.ifindex, &way.mtu, err);
 	if (!known && HASH_COUNT(path->known) >= KNOWN_MAX)
 		forget_all(path);
 	if (!known && (known = calloc(1, sizeof(*known)))) {
 		known->addr = *to;
 		HASH_ADD(hh, path->known, addr, sizeof(known->addr), known);
 	}
-	if (known) {
-		known->mtu = rc ? 0 : mtu;
-		known->read_ms = now_ms;
+	if (!known) {
+		err_set(err, -ENOMEM, NULL, "out of memory");
+		return NULL;
 	}
-	if (!rc)
-		*ret = mtu;
-	return rc;
+	known->mtu = rc ? 0 : way.mtu;
+	known->source = way.source;
+	known->read_ms = now_ms;
+	return known;
+}
+
+int path_mtu(struct path *path, const struct inet_addr *to, msec_t now_ms, uint32_t *ret, struct err *err)
+{
+	const struct known *known = known_way(path, to, now_ms, err);
+
+	if (!known || !known->mtu)
+		return known ? -ENETUNREACH : -ENOMEM;
+	*ret = known->mtu;
+	return 0;
+}
+
+int path_source(struct path *path, const struct inet_addr *to, msec_t now_ms, struct inet_addr *ret, struct err *err)
+{
+	const struct known *known = known_way(path, to, now_ms, err);
+
+	if (!known || !known->mtu || !inet_addr_is_set(&known->source))
+		return known ? -ENETUNREACH : -ENOMEM;
+	*ret = known->source;
+	return 0;
 }

@@ -156,6 +156,8 @@ int state_leave(struct state *state, struct agent *agent, struct err *err);
 // What the agent is answered; the lists are the caller's. Connections are at most max_age_ms old.
 int state_answer(struct state *state, const struct agent *agent, msec_t max_age_ms, struct protocol_answer *ret,
 	struct err *err);
+// The way to some hosts may be another one now.
+void state_paths_changed(struct state *state);
 // Leases that are due.
 void state_expire(struct state *state);
 

@@ -303,6 +303,7 @@ int state_report(
 			touch_backends(state, agent);
 		state_touch_agent(state, agent);
 	}
+	state_look_at_source(state, agent);
 	if (state->lease_due)
 		state->lease_due(state->ctx, agent->deadline_ms);
 	*ret = agent;
@@ -445,6 +446,7 @@ int state_answer(
 	struct protocol_answer answer = {
 		.revision = agent->revision,
 		.ttl_ms = agent->ttl_ms,
+		.source = agent->source,
 		.count = agent->report.count,
 		.services = calloc(agent->report.count + drains + 1, sizeof(*answer.services)),
 	};

@@ -55,6 +55,8 @@ void state_bind_agents(struct state *state, struct service *service);
 
 // The agent should hear of something, at the end of the turn.
 void state_touch_agent(struct state *state, struct agent *agent);
+// Hears of it when our tunnel packets to it have come to leave from another address.
+void state_look_at_source(struct state *state, struct agent *agent);
 void state_touch_agents_of(struct state *state, const char *service);
 void state_untouch_agent(struct state *state, struct agent *agent);
 // An agent's row into the model, or out of it (text NULL). 0 or -errno.

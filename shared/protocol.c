@@ -98,6 +98,7 @@ static const struct field_table service_fields = {
 static const struct field answer_rows[] = {
 	{ "revision", FIELD_UINT, MEMBER(struct protocol_answer, revision), .max = UINT32_MAX, .required = true },
 	{ "ttl", FIELD_DURATION, MEMBER(struct protocol_answer, ttl_ms), .max = PROTOCOL_TTL_MAX_MS, .required = true },
+	{ "source", FIELD_ADDR, MEMBER(struct protocol_answer, source) },
 	{ "services", FIELD_CUSTOM, .parse = ignore, .required = true },
 };
 

@@ -84,6 +84,7 @@ struct protocol_answer {
 	uint64_t set;
 	uint32_t revision;
 	msec_t ttl_ms;
+	struct inet_addr source; // what the director's tunnel packets to this node come from; not set: there are none
 	size_t count;
 	struct protocol_service *services; // sorted by service name
 };
