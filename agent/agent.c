@@ -9,6 +9,7 @@
 #include "agent/host.h"
 #include "agent/load.h"
 #include "agent/local.h"
+#include "agent/lockdown.h"
 #include "agent/monitor.h"
 #include "agent/remember.h"
 #include "agent/services.h"
@@ -159,6 +160,8 @@ static void look(void *ctx)
 	// while nothing is known, what an earlier run set up stays
 	int rc = anything_is_known(a) ? host_reconcile(&a->host, &s->spec, &err) : 0;
 	monitor_watch_main(a->monitor, a->host.follows_main);
+	if (a->host.nft)
+		monitor_watch_nft(a->monitor);
 	a->host_failed = rc;
 	if (rc)
 		log_error("cannot set up the host: %s; tried again at the next event or check", err.text);
@@ -332,6 +335,25 @@ static json_t *director_status(const struct client *client)
 	return json;
 }
 
+// Whose tunnel packets are taken. NULL: there is no tunnel.
+static json_t *lockdown_status(struct agent *a)
+{
+	char text[PROTOCOL_REASON_MAX];
+	uint64_t dropped;
+	bool tunnels = false;
+
+	for (size_t i = 0; i < a->services.spec.count; i++)
+		tunnels |= forward_is_tunnel(a->services.spec.services[i].method);
+	if (!tunnels)
+		return NULL;
+	lockdown_text(&a->services.spec, a->host.seen.links, a->host.seen.link_count, text, sizeof(text));
+	json_t *json = json_pack("{s:s}", "state", text);
+
+	if (json && a->host.seen.nft.is_there && nft_read_dropped(a->host.nft, &dropped, NULL) == 0)
+		json_object_set_new(json, "dropped", json_integer((json_int_t)dropped));
+	return json;
+}
+
 static json_t *make_status(void *ctx)
 {
 	static const char *const phases[] = { "running", "draining", "leaving" };
@@ -355,10 +377,11 @@ static json_t *make_status(void *ctx)
 	for (size_t i = 0; i < a->host.left.count; i++)
 		if (*a->host.left.ops[i].why)
 			json_array_append_new(problems, json_string(a->host.left.ops[i].why));
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:I}", "version", BRASS_VERSION, "node",
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:o*}", "version", BRASS_VERSION, "node",
 		a->config->node, "address", inet_addr_is_set(&a->address) ? inet_addr_format(&a->address, address) : "",
 		"boot", a->boot, "state", phases[a->phase], "directors", directors, "services", services, "resources",
-		resources, "problems", problems, "repairs", (json_int_t)a->host.repairs);
+		resources, "problems", problems, "repairs", (json_int_t)a->host.repairs, "lockdown",
+		lockdown_status(a));
 }
 
 // --- life ---

@@ -10,7 +10,7 @@
 
 // What operations work with.
 struct applying {
-	struct netsock *ns;
+	struct netsock *ns, *nft;
 	const struct observed *seen;
 	bool devices_changed; // since it was seen
 };
@@ -143,12 +143,36 @@ static int change_rule(const struct applying *a, const struct resource *r, bool 
 	return !add && (rc == -ENOENT || rc == -ESRCH) ? 0 : rc;
 }
 
+static int change_table(const struct applying *a, bool add, struct err *err)
+{
+	if (!a->nft) // another kernel than the one it was made in
+		return add ? err_set(err, -EOPNOTSUPP, NULL, "this kernel has no nftables") : 0;
+	return add ? nft_add_table(a->nft, &a->seen->nft, err) : nft_delete_table(a->nft, err);
+}
+
+// What is not there any more has no number.
+static int change_nft_rule(const struct applying *a, const struct resource *r, bool add, struct err *err)
+{
+	const struct nft_rule rule = resource_nft_rule(r);
+
+	if (!a->nft)
+		return add ? err_set(err, -EOPNOTSUPP, NULL, "this kernel has no nftables") : 0;
+	if (add)
+		return nft_add_rule(a->nft, &rule, err);
+	return r->original ? nft_delete_rule(a->nft, &rule, (uint64_t)r->original, err) : 0;
+}
+
 static int run_op(const struct applying *a, const struct plan_op *op, struct err *err)
 {
 	const struct resource *r = &op->resource;
 	bool add = op->verb != PLAN_REMOVE;
 
 	switch (r->kind) {
+	case RESOURCE_TABLE:
+		return change_table(a, add, err);
+	case RESOURCE_ALLOW:
+	case RESOURCE_LOCK:
+		return change_nft_rule(a, r, add, err);
 	case RESOURCE_FOU:
 		return change_fou(r, add, err);
 	case RESOURCE_DEVICE:
@@ -172,10 +196,15 @@ static bool keeps_arp_quiet(const struct resource *r)
 	return r->kind == RESOURCE_CONF && (r->conf == IPV4_DEVCONF_ARP_IGNORE || r->conf == IPV4_DEVCONF_ARP_ANNOUNCE);
 }
 
-size_t apply_plan(struct netsock *ns, struct plan *plan, const struct observed *observed)
+static bool keeps_tunnels_shut(const struct resource *r)
 {
-	struct applying a = { .ns = ns, .seen = observed };
-	bool would_answer_arp = false;
+	return r->kind == RESOURCE_TABLE || r->kind == RESOURCE_LOCK;
+}
+
+size_t apply_plan(struct netsock *ns, struct netsock *nft, struct plan *plan, const struct observed *observed)
+{
+	struct applying a = { .ns = ns, .nft = nft, .seen = observed };
+	bool would_answer_arp = false, would_be_open = false;
 	size_t failed = 0;
 
 	for (size_t i = 0; i < plan->count; i++) {
@@ -190,6 +219,8 @@ size_t apply_plan(struct netsock *ns, struct plan *plan, const struct observed *
 		if (would_answer_arp && op->verb != PLAN_REMOVE && r->kind == RESOURCE_VIP && r->addr.family == AF_INET)
 			op->error =
 				err_set(&err, -EPROTO, NULL, "not added, because this host would answer ARP for it");
+		else if (would_be_open && op->verb != PLAN_REMOVE && resource_waits_for_lock(r))
+			op->error = err_set(&err, -EPROTO, NULL, "not added, because anybody could send into it");
 		else
 			op->error = run_op(&a, op, &err);
 		a.devices_changed |= r->kind == RESOURCE_DEVICE;
@@ -202,7 +233,7 @@ size_t apply_plan(struct netsock *ns, struct plan *plan, const struct observed *
 		snprintf(op->why, sizeof(op->why), "%.80s: %.70s",
 			resource_command(r, op->verb != PLAN_REMOVE, command), err.text);
 		if (op->verb != PLAN_REMOVE)
-			would_answer_arp |= keeps_arp_quiet(r);
+			would_answer_arp |= keeps_arp_quiet(r), would_be_open |= keeps_tunnels_shut(r);
 		failed++;
 	}
 	return failed;

@@ -72,6 +72,50 @@ static bool print_devices(const void *member, struct out *out)
 	return true;
 }
 
+static int parse_allowed(const json_t *json, struct inet_prefix *ret, struct err *err)
+{
+	const char *text = json_string_value(json);
+
+	if (text && inet_prefix_parse(text, ret) == 0)
+		return 0;
+	return err_set(err, -EINVAL, NULL, "found %s, allowed is an address or a prefix such as 10.0.0.0/24",
+		text ? text : field_json_kind(json));
+}
+
+static int parse_lockdown(const json_t *json, void *member, struct err *err)
+{
+	struct config_lockdown *lockdown = member;
+	int rc = 0;
+
+	*lockdown = (struct config_lockdown) { .off = json_is_false(json) };
+	if (json_is_boolean(json))
+		return 0;
+	if (!json_is_array(json) || !json_array_size(json) || json_array_size(json) > CONFIG_ALLOWED_MAX)
+		return err_set(err, -EINVAL, NULL,
+			"found %s, allowed is true, false, or a list of 1 to %d addresses and prefixes",
+			json_is_array(json) ? "a list that is empty or too long" : field_json_kind(json),
+			CONFIG_ALLOWED_MAX);
+	for (size_t i = 0; i < json_array_size(json) && !rc; i++)
+		rc = parse_allowed(json_array_get(json, i), &lockdown->allowed[lockdown->count++], err);
+	return rc;
+}
+
+static bool print_lockdown(const void *member, struct out *out)
+{
+	const struct config_lockdown *lockdown = member;
+	char text[INET_PREFIX_MAX];
+
+	if (!lockdown->count) {
+		out_bool(out, !lockdown->off);
+		return true;
+	}
+	out_open(out, '[');
+	for (size_t i = 0; i < lockdown->count; i++)
+		out_string(out, inet_prefix_format(&lockdown->allowed[i], text));
+	out_close(out, '[');
+	return true;
+}
+
 static int parse_check(const json_t *json, void *member, struct err *err)
 {
 	struct local_check *check = member;
@@ -327,6 +371,10 @@ static const struct field rows[] = {
 		.help = "tunnels: priority of the rules that lead to it" },
 	{ "devices", FIELD_CUSTOM, ROW(devices), .parse = parse_devices, .print = print_devices, .def = "[]",
 		.help = "devices that must not answer ARP for VIPs; default: all" },
+	{ "lockdown", FIELD_CUSTOM, ROW(lockdown), .parse = parse_lockdown, .print = print_lockdown, .def = "true",
+		.help = "tunnel packets are taken from the directors only: true, false, or a list of addresses and "
+			"prefixes that may send as well. By default where the kernel has nftables; written down, there "
+			"is no tunnel without it" },
 	{ "check_interval", FIELD_DURATION, ROW(check_interval_ms), .min = 100, .max = 86400000, .def = "\"5s\"",
 		.help = "time between two looks at what sends no event (sysctls)" },
 	{ "run_dir", FIELD_STRING, ROW(run_dir), .def = "\"/run/brass\"",

@@ -12,11 +12,14 @@
 #include "shared/inet.h"
 #include "shared/protocol.h"
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define CONFIG_DIRECTORS_MAX 16
+#define CONFIG_ALLOWED_MAX 64
+static_assert(2 * CONFIG_DIRECTORS_MAX + CONFIG_ALLOWED_MAX <= SPEC_ALLOWED_MAX, "two addresses of each director");
 
 struct config_backend {
 	uint64_t set;
@@ -46,6 +49,11 @@ struct config {
 	char run_dir[256];
 	uint32_t nat_table, nat_priority, mss_table, mss_priority;
 	struct spec_devices devices;
+	struct config_lockdown {
+		bool off;
+		struct inet_prefix allowed[CONFIG_ALLOWED_MAX]; // beside the directors
+		size_t count;
+	} lockdown;
 	struct config_backends {
 		struct config_backend *items; // sorted by service
 		size_t count;

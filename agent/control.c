@@ -218,7 +218,7 @@ static void print_director(const json_t *director, const json_t *services)
 
 void control_print(const json_t *status)
 {
-	const json_t *services = json_object_get(status, "services");
+	const json_t *services = json_object_get(status, "services"), *lockdown = json_object_get(status, "lockdown");
 	size_t i;
 	json_t *item;
 
@@ -226,6 +226,13 @@ void control_print(const json_t *status)
 		*word(status, "address") ? word(status, "address") : "not known yet", word(status, "state"));
 	json_array_foreach (json_object_get(status, "directors"), i, item)
 		print_director(item, services);
+	if (lockdown) {
+		printf("lockdown  %s", word(lockdown, "state"));
+		if (json_object_get(lockdown, "dropped"))
+			printf("; %" JSON_INTEGER_FORMAT " packets dropped",
+				json_integer_value(json_object_get(lockdown, "dropped")));
+		putchar('\n');
+	}
 	json_array_foreach (json_object_get(status, "resources"), i, item)
 		printf("set up    %s\n", json_string_value(item));
 	json_array_foreach (json_object_get(status, "problems"), i, item)

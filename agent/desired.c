@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/desired.h"
 
+#include "agent/lockdown.h"
 #include "shared/tunnel.h"
 #include "shared/util.h"
 
@@ -144,19 +145,21 @@ static int add_mss(const struct spec *spec, const struct spec_service *service, 
 	return rc ? rc : resource_list_add(list, &rule);
 }
 
-static int add_tunnel(const struct spec *spec, const struct spec_service *service, struct resource_list *list)
+static int add_tunnel(const struct spec *spec, const struct spec_service *service, const struct iflink *links,
+	size_t link_count, struct resource_list *list)
 {
 	const struct tunnel_kind *tunnel = tunnel_of(spec, service);
 	struct resource r = { .kind = RESOURCE_DEVICE, .addr = spec->address };
 	const struct resource port = { .kind = RESOURCE_FOU, .addr = spec->address, .sport = service->tunnel.port };
-	int rc = 0;
 
-	if (!tunnel)
+	if (!tunnel || lockdown_refuses(spec))
 		return 0;
+	int rc = lockdown_add(
+		spec, tunnel->kind, service->method == FORWARD_GUE ? service->tunnel.port : 0, links, link_count, list);
 	set_text(r.dev, sizeof(r.dev), tunnel->device);
 	set_text(r.device_kind, sizeof(r.device_kind), tunnel->kind);
 	r.value = service->method == FORWARD_GRE && service->tunnel.checksum == CHECKSUM_ON;
-	if (service->method == FORWARD_GUE)
+	if (!rc && service->method == FORWARD_GUE)
 		rc = resource_list_add(list, &port);
 	if (!rc)
 		rc = resource_list_add(list, &r);
@@ -205,7 +208,7 @@ int desired_of_service(const struct spec *spec, const struct spec_service *servi
 	case FORWARD_IPIP:
 	case FORWARD_GUE:
 	case FORWARD_GRE:
-		return add_tunnel(spec, service, list);
+		return add_tunnel(spec, service, links, link_count, list);
 	case FORWARD_NAT:
 		return add_return_path(spec, service, list);
 	}

@@ -2,6 +2,7 @@
 #include "agent/host.h"
 
 #include "agent/apply.h"
+#include "agent/lockdown.h"
 #include "shared/log.h"
 #include "shared/util.h"
 
@@ -32,7 +33,8 @@ void host_close(struct host *host)
 	observed_clear(&host->seen);
 	journal_close(&host->journal);
 	netsock_free(host->sock);
-	host->sock = NULL;
+	netsock_free(host->nft);
+	host->sock = host->nft = NULL;
 }
 
 // What the spec, or what we made for an earlier one, needs to be seen.
@@ -48,7 +50,34 @@ static struct observe_more what_matters(const struct host *host, const struct sp
 	}
 	for (size_t i = 0; i < host->journal.list.count; i++)
 		more.fous |= host->journal.list.items[i].kind == RESOURCE_FOU;
+	more.nft = host->nft;
 	return more;
+}
+
+// nftables is asked for when it is wanted first, or when an earlier run made our table: the modules come with that.
+static int look_for_nft(struct host *host, struct spec *spec, struct err *err)
+{
+	bool needed = false;
+	struct err why = { 0 };
+	int rc = 0;
+
+	for (size_t i = 0; i < spec->count; i++)
+		needed |= spec->lockdown.wanted && forward_is_tunnel(spec->services[i].method);
+	for (size_t i = 0; i < host->journal.list.count; i++)
+		needed |= host->journal.list.items[i].kind == RESOURCE_TABLE;
+	if (needed && !host->nft && !host->no_nft)
+		rc = nft_open(&host->nft, &why);
+	if (rc == -EOPNOTSUPP) {
+		log_warning("lockdown: %s: tunnel packets %s", why.text,
+			spec->lockdown.must ? "would be taken from anybody, so there is no tunnel"
+					    : "are taken from anybody");
+		host->no_nft = true;
+		rc = 0;
+	} else if (rc && err) {
+		*err = why;
+	}
+	spec->lockdown.possible = host->nft;
+	return rc;
 }
 
 // Copies of the main table are compared with what it holds now. On a router there are none.
@@ -82,10 +111,12 @@ static int look_at_mirrors(struct host *host, struct spec *spec, struct resource
 static int make_plan(struct host *host, struct spec *spec, struct plan *ret_plan, struct err *err)
 {
 	struct resource_list want = { 0 };
+	int rc = look_for_nft(host, spec, err);
 	const struct observe_more more = what_matters(host, spec);
 
 	observed_clear(&host->seen);
-	int rc = observe(host->sock, &more, &host->seen, err);
+	if (!rc)
+		rc = observe(host->sock, &more, &host->seen, err);
 	if (rc)
 		return rc;
 	spec->mtu = observe_mtu(&host->seen, &spec->address);
@@ -167,7 +198,7 @@ int host_reconcile(struct host *host, struct spec *spec, struct err *err)
 			rc = note_intents(host, &plan, err);
 		size_t failed = 0;
 		if (!rc && changes) {
-			failed = apply_plan(host->sock, &plan, &host->seen);
+			failed = apply_plan(host->sock, host->nft, &plan, &host->seen);
 			tell(host, &plan);
 			rc = note_results(host, &plan, err);
 		}
@@ -190,6 +221,8 @@ void host_problem(
 		snprintf(buf, size, "no gateway for the replies: name the director's address as \"gateway\"");
 	else if (forward_is_tunnel(service->method) && !*desired_device(spec, service))
 		snprintf(buf, size, "no tunnel fits this pair of address families");
+	else if (forward_is_tunnel(service->method) && lockdown_refuses(spec))
+		lockdown_text(spec, host->seen.links, host->seen.link_count, buf, size);
 	else if (host->left.count && desired_of_service(spec, service, host->seen.links, host->seen.link_count, &want))
 		snprintf(buf, size, "out of memory");
 	for (size_t i = 0; i < host->left.count && !*buf; i++) {

@@ -10,6 +10,8 @@
 
 struct host {
 	struct netsock *sock;
+	struct netsock *nft; // NULL: not asked for yet, or the kernel has no nftables
+	bool no_nft;         // it has none, and that was said
 	struct journal journal;
 	struct observed seen; // in the last round
 	struct plan left;     // after the last round: what could not be done
@@ -23,8 +25,9 @@ int host_open(const char *run_dir, struct host *ret, struct err *err);
 // What was set up stays.
 void host_close(struct host *host);
 
-// Makes the host what spec says; fills in spec->mtu. 0 also when conflicts are left (host->left says which); -errno
-// when the kernel cannot be read or the journal not be written: then nothing more is changed.
+// Makes the host what spec says; fills in spec->mtu and spec->lockdown.possible. 0 also when conflicts are left
+// (host->left says which); -errno when the kernel cannot be read or the journal not be written: then nothing more is
+// changed.
 int host_reconcile(struct host *host, struct spec *spec, struct err *err);
 
 // What keeps this service from being right, "" when nothing does. Valid after host_reconcile with the same spec.

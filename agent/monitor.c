@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/monitor.h"
 
+#include "agent/nft.h"
 #include "shared/log.h"
 #include "shared/netsock.h"
 
 #include <errno.h>
+#include <linux/netfilter/nfnetlink.h>
 #include <linux/rtnetlink.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -13,8 +15,8 @@
 
 struct monitor {
 	uv_loop_t *loop;
-	struct netsock *events;
-	uv_poll_t poll;
+	struct netsock *events, *nft_events; // nft_events NULL: not watched
+	uv_poll_t poll, nft_poll;
 	uv_timer_t soon, periodic;
 	int open_handles;
 	msec_t last_ms; // when look was last called
@@ -77,12 +79,45 @@ static void on_events(uv_poll_t *poll, int status, int events)
 	}
 }
 
+static void on_nft_event(struct nlmsghdr *hdr, void *ctx)
+{
+	if (nft_is_about_us(hdr))
+		monitor_wake(ctx);
+}
+
+static void on_nft_events(uv_poll_t *poll, int status, int events)
+{
+	struct monitor *monitor = poll->data;
+
+	(void)status, (void)events;
+	if (netsock_receive(monitor->nft_events, on_nft_event, monitor) == -ENOBUFS)
+		monitor_wake(monitor);
+}
+
+void monitor_watch_nft(struct monitor *monitor)
+{
+	static const int groups[] = { NFNLGRP_NFTABLES, 0 };
+	struct err err = { 0 };
+
+	if (monitor->nft_events)
+		return;
+	if (netsock_subscribe(NETLINK_NETFILTER, groups, &monitor->nft_events, &err)) {
+		log_debug("%s: nftables is looked at from time to time only", err.text);
+		return;
+	}
+	uv_poll_init(monitor->loop, &monitor->nft_poll, netsock_fd(monitor->nft_events));
+	monitor->nft_poll.data = monitor;
+	monitor->open_handles++;
+	uv_poll_start(&monitor->nft_poll, UV_READABLE, on_nft_events);
+}
+
 static void on_closed(uv_handle_t *handle)
 {
 	struct monitor *monitor = handle->data;
 
 	if (--monitor->open_handles)
 		return;
+	netsock_free(monitor->nft_events);
 	netsock_free(monitor->events);
 	free(monitor);
 }
@@ -122,6 +157,8 @@ void monitor_free(struct monitor *monitor)
 		return;
 	uv_poll_stop(&monitor->poll);
 	uv_close((uv_handle_t *)&monitor->poll, on_closed);
+	if (monitor->nft_events)
+		uv_close((uv_handle_t *)&monitor->nft_poll, on_closed);
 	uv_close((uv_handle_t *)&monitor->soon, on_closed);
 	uv_close((uv_handle_t *)&monitor->periodic, on_closed);
 }

@@ -54,6 +54,8 @@ int observe(struct netsock *ns, const struct observe_more *more, struct observed
 		rc = route_dump_defaults(ns, more->table, &o.routes, &o.route_count, err);
 	if (!rc && more->fous)
 		rc = fou_dump(&o.fous, &o.fou_count, err);
+	if (!rc && more->nft)
+		rc = nft_read(more->nft, &o.nft, err);
 	for (size_t i = 0; i < ARRAY_SIZE(used) && !rc; i++) {
 		const char *name = resource_conf_name(used[i]);
 
@@ -76,6 +78,7 @@ void observed_clear(struct observed *o)
 	free(o->rules);
 	free(o->routes);
 	free(o->fous);
+	nft_table_clear(&o->nft);
 	for (size_t i = 0; i < ARRAY_SIZE(o->mirrors); i++)
 		route_mirror_clear(&o->mirrors[i]);
 	*o = (struct observed) { 0 };
@@ -147,6 +150,20 @@ uint32_t observe_mtu(const struct observed *o, const struct inet_addr *addr)
 		if (o->links[i].index == entry->ifindex)
 			return o->links[i].mtu;
 	return 0;
+}
+
+static enum presence find_table(const struct observed *o)
+{
+	if (o->nft.is_other)
+		return PRESENCE_OTHER;
+	return o->nft.is_there ? PRESENCE_THERE : PRESENCE_MISSING;
+}
+
+static enum presence find_nft_rule(const struct observed *o, const struct resource *want)
+{
+	const struct nft_rule rule = resource_nft_rule(want);
+
+	return nft_has(&o->nft, &rule, NULL) ? PRESENCE_THERE : PRESENCE_MISSING;
 }
 
 // A port of that number takes packets already, whoever made it; another end, or bare foo-over-udp, will not do.
@@ -247,6 +264,11 @@ static enum presence find_mirror(const struct observed *o, const struct resource
 enum presence observe_resource(const struct observed *o, const struct resource *want, struct resource *ret_found)
 {
 	switch (want->kind) {
+	case RESOURCE_TABLE:
+		return find_table(o);
+	case RESOURCE_ALLOW:
+	case RESOURCE_LOCK:
+		return find_nft_rule(o, want);
 	case RESOURCE_FOU:
 		return find_fou(o, want, ret_found);
 	case RESOURCE_MIRROR:

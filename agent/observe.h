@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the kernel holds now, read by dumps: devices with their settings, addresses, rules, default routes. Floor 2.
+// What the kernel holds now, read by dumps: devices with their settings, addresses, rules, default routes, our table of
+// nftables. Floor 2.
 #ifndef BRASS_AGENT_OBSERVE_H
 #define BRASS_AGENT_OBSERVE_H
 
+#include "agent/nft.h"
 #include "agent/resource.h"
 #include "shared/fou.h"
 #include "shared/ifaddr.h"
@@ -25,6 +27,7 @@ struct observed {
 	size_t route_count;
 	struct fou_port *fous;
 	size_t fou_count;
+	struct nft_table nft;
 	struct route_mirror mirrors[2]; // IPv4, IPv6; family 0: not looked at
 	int32_t all[IFLINK_CONF_MAX];   // net/ipv4/conf/all of the settings that we use
 };
@@ -32,7 +35,8 @@ struct observed {
 // What is looked at beyond devices and addresses.
 struct observe_more {
 	bool rules, fous;
-	uint32_t table; // default routes of this table; 0: none
+	uint32_t table;      // default routes of this table; 0: none
+	struct netsock *nft; // of nft_open; NULL: our table is not read
 };
 int observe(struct netsock *ns, const struct observe_more *more, struct observed *ret, struct err *err);
 // How far this copy of the main table is from what is wanted. -E2BIG: there are too many routes.

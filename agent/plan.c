@@ -40,6 +40,11 @@ static int conflict(struct making *m, const struct resource *want, enum presence
 	if (!op)
 		return -ENOMEM;
 	switch (want->kind) {
+	case RESOURCE_TABLE:
+		snprintf(op->why, sizeof(op->why),
+			"nftables has a table inet " NFT_OUR_TABLE " that is not as ours should be: nft delete table "
+			"inet " NFT_OUR_TABLE);
+		break;
 	case RESOURCE_FOU:
 		snprintf(op->why, sizeof(op->why), "UDP port %u is in use by another encapsulation (ip fou show)",
 			want->sport);
@@ -69,6 +74,8 @@ static int conflict(struct making *m, const struct resource *want, enum presence
 		snprintf(op->why, sizeof(op->why), "table %u has a default route of someone else via %s", want->table,
 			inet_addr_format(&found->addr, addr));
 		break;
+	case RESOURCE_ALLOW:
+	case RESOURCE_LOCK:
 	case RESOURCE_MIRROR:
 	case RESOURCE_RULE:
 		break;
@@ -82,7 +89,8 @@ static bool all_overrules(const struct observed *observed, const struct resource
 	return want->kind == RESOURCE_CONF && observed->all[want->conf] > want->value;
 }
 
-// It would stand on a device, or lead to a table, that turned out to be someone else's.
+// It would stand on a device or in a table, or lead to one, that turned out to be someone else's. Behind a lock that
+// cannot be made no tunnel is opened.
 static bool stands_on_conflict(const struct plan *plan, const struct resource *want)
 {
 	for (size_t i = 0; i < plan->count; i++) {
@@ -94,6 +102,8 @@ static bool stands_on_conflict(const struct plan *plan, const struct resource *w
 			return true;
 		if (r->kind == RESOURCE_ROUTE && want->kind == RESOURCE_RULE && r->table == want->table &&
 			r->addr.family == want->addr.family)
+			return true;
+		if (r->kind == RESOURCE_TABLE && resource_waits_for_lock(want))
 			return true;
 	}
 	return false;
@@ -125,6 +135,21 @@ static int want_one(struct making *m, const struct resource *want, const struct 
 	return 0;
 }
 
+static int remove_one(struct making *m, const struct resource *ours)
+{
+	struct plan_op *op = append(m->plan, PLAN_REMOVE, ours);
+	uint64_t handle;
+
+	if (!op)
+		return -ENOMEM;
+	if (ours->kind == RESOURCE_ALLOW || ours->kind == RESOURCE_LOCK) {
+		const struct nft_rule rule = resource_nft_rule(ours);
+
+		op->resource.original = nft_has(&m->observed->nft, &rule, &handle) ? (int32_t)handle : 0;
+	}
+	return 0;
+}
+
 static int visit(void *ctx, const void *want_item, const void *have_item)
 {
 	struct making *m = ctx;
@@ -133,7 +158,7 @@ static int visit(void *ctx, const void *want_item, const void *have_item)
 	bool changed = want && ours && !resource_same(want, ours);
 
 	if (m->removals)
-		return (!want || changed) && !append(m->plan, PLAN_REMOVE, ours) ? -ENOMEM : 0;
+		return !want || changed ? remove_one(m, ours) : 0;
 	if (!want)
 		return 0;
 	if (changed) {

@@ -10,6 +10,9 @@
 #include <string.h>
 
 static const struct field_choice kind_choices[] = {
+	{ "table", RESOURCE_TABLE },
+	{ "allow", RESOURCE_ALLOW },
+	{ "lock", RESOURCE_LOCK },
 	{ "fou", RESOURCE_FOU },
 	{ "device", RESOURCE_DEVICE },
 	{ "conf", RESOURCE_CONF },
@@ -57,6 +60,14 @@ int resource_cmp(const struct resource *a, const struct resource *b)
 	if (order)
 		return order;
 	switch (a->kind) {
+	case RESOURCE_TABLE:
+		return 0;
+	case RESOURCE_ALLOW:
+	case RESOURCE_LOCK:
+		order = inet_addr_cmp(&a->addr, &b->addr);
+		order = order ? order : number_cmp(a->value, b->value);
+		order = order ? order : number_cmp(a->ip_protocol, b->ip_protocol);
+		return order ? order : number_cmp(a->sport, b->sport);
 	case RESOURCE_FOU:
 		order = number_cmp(a->addr.family, b->addr.family);
 		return order ? order : number_cmp(a->sport, b->sport);
@@ -96,6 +107,12 @@ bool resource_same(const struct resource *a, const struct resource *b)
 	return a->kind != RESOURCE_CONF || a->value == b->value; // a MIRROR is made equal as it stands
 }
 
+bool resource_waits_for_lock(const struct resource *r)
+{
+	return r->kind == RESOURCE_ALLOW || r->kind == RESOURCE_LOCK || r->kind == RESOURCE_FOU ||
+		(r->kind == RESOURCE_DEVICE && strcmp(r->device_kind, "dummy") != 0);
+}
+
 struct route_rule resource_rule(const struct resource *r)
 {
 	return (struct route_rule) {
@@ -106,6 +123,33 @@ struct route_rule resource_rule(const struct resource *r)
 		.priority = r->priority,
 		.family = r->addr.family,
 	};
+}
+
+struct nft_rule resource_nft_rule(const struct resource *r)
+{
+	const bool allow = r->kind == RESOURCE_ALLOW;
+
+	return (struct nft_rule) {
+		.what = allow ? NFT_ALLOW : NFT_LOCK,
+		.addr = { r->addr, (uint8_t)(allow ? r->value : (int32_t)inet_addr_len(r->addr.family) * 8) },
+		.ip_protocol = r->ip_protocol,
+		.port = r->sport,
+	};
+}
+
+// A rule has no name: it is deleted by a number, which it does not have before it is there.
+static void nft_command(const struct resource *r, bool added, char *buf, size_t size)
+{
+	const struct nft_rule rule = resource_nft_rule(r);
+	char text[NFT_RULE_MAX];
+
+	if (r->kind == RESOURCE_TABLE)
+		snprintf(buf, size, "nft %s", added ? NFT_TABLE_TEXT : "delete table inet " NFT_OUR_TABLE);
+	else if (added)
+		snprintf(buf, size, "nft 'add rule inet " NFT_OUR_TABLE " %s'", nft_rule_text(&rule, text));
+	else
+		snprintf(buf, size, "nft delete rule inet " NFT_OUR_TABLE " %s handle %d # %s",
+			r->kind == RESOURCE_ALLOW ? "directors" : "input", r->original, nft_rule_text(&rule, text));
 }
 
 static void device_command(const struct resource *r, char *buf, size_t size)
@@ -139,6 +183,11 @@ const char *resource_command(const struct resource *r, bool added, char buf[RESO
 
 	inet_addr_format(&r->addr, addr);
 	switch (r->kind) {
+	case RESOURCE_TABLE:
+	case RESOURCE_ALLOW:
+	case RESOURCE_LOCK:
+		nft_command(r, added, buf, size);
+		break;
 	case RESOURCE_FOU:
 		snprintf(buf, size, "ip fou %s port %u%s%s local %s", added ? "add" : "del", r->sport, v6 ? " -6" : "",
 			added ? " gue" : "", addr);

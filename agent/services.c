@@ -81,6 +81,53 @@ static struct spec_service wanted(const struct services *services, const struct 
 	return service;
 }
 
+static void allow(struct spec_lockdown *lockdown, const struct inet_prefix *from)
+{
+	for (size_t i = 0; i < lockdown->count; i++)
+		if (lockdown->allowed[i].len == from->len &&
+			inet_addr_cmp(&lockdown->allowed[i].addr, &from->addr) == 0)
+			return;
+	if (lockdown->count < SPEC_ALLOWED_MAX)
+		lockdown->allowed[lockdown->count++] = *from;
+}
+
+// Directors by the address that they are asked at, and by the one that they say they send from; only those of the
+// family that our tunnels run over.
+static void find_allowed(const struct services *services, int family, struct spec_lockdown *ret)
+{
+	const struct config_lockdown *config = &services->config->lockdown;
+
+	*ret = (struct spec_lockdown) {
+		.wanted = !config->off,
+		.must = !config->off && field_is_set(&config_fields, services->config, "lockdown"),
+		.possible = services->spec.lockdown.possible,
+	};
+	for (size_t i = 0; i < config->count; i++)
+		if (config->allowed[i].addr.family == family)
+			allow(ret, &config->allowed[i]);
+	for (size_t c = 0; c < services->client_count; c++) {
+		const struct client *client = &services->clients[c];
+		const struct inet_addr *const own[] = { &client->peer, &client->answer.source };
+
+		for (size_t i = 0; client->has_answer && i < ARRAY_SIZE(own); i++) {
+			const struct inet_prefix whole = { *own[i], (uint8_t)(inet_addr_len(family) * 8) };
+
+			if (own[i]->family == family && !inet_addr_is_loopback(own[i]))
+				allow(ret, &whole);
+		}
+	}
+}
+
+static bool same_allowed(const struct spec_lockdown *a, const struct spec_lockdown *b)
+{
+	bool same = a->count == b->count;
+
+	for (size_t i = 0; i < a->count && same; i++)
+		same = a->allowed[i].len == b->allowed[i].len &&
+			inet_addr_cmp(&a->allowed[i].addr, &b->allowed[i].addr) == 0;
+	return same;
+}
+
 static int by_service(const void *key, const void *item)
 {
 	return strcmp(key, ((const struct config_backend *)item)->service);
@@ -110,6 +157,7 @@ int services_build(struct services *services, const struct inet_addr *address)
 	spec->mss_table = config->mss_table;
 	spec->mss_priority = config->mss_priority;
 	spec->devices = &config->devices;
+	find_allowed(services, address->family, &spec->lockdown);
 	spec->count = 0;
 	for (size_t c = 0; c < services->client_count && inet_addr_is_set(address); c++) {
 		const struct client *client = &services->clients[c];
@@ -161,7 +209,12 @@ static bool same_service(const struct spec_service *a, const struct spec_service
 
 bool services_are_current(const struct services *services, const struct client *client)
 {
+	struct spec_lockdown lockdown;
 	size_t left = 0;
+
+	find_allowed(services, services->spec.address.family, &lockdown);
+	if (!same_allowed(&lockdown, &services->spec.lockdown))
+		return false;
 
 	for (size_t i = 0; i < services->spec.count; i++)
 		left += services->outcomes[i].client == client;

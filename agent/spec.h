@@ -7,8 +7,10 @@
 #include "shared/protocol.h"
 
 #include <net/if.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define SPEC_DEVICES_MAX 32
 
@@ -23,6 +25,17 @@ struct spec_service {
 	struct inet_addr gateway; // nat: where replies go; not set: unknown
 };
 
+#define SPEC_ALLOWED_MAX 128
+
+// Who may send tunnel packets to this host.
+struct spec_lockdown {
+	bool wanted;
+	bool must;     // somebody asked for it: without it there is no tunnel
+	bool possible; // the kernel has nftables
+	struct inet_prefix allowed[SPEC_ALLOWED_MAX];
+	size_t count; // 0: nobody is known, and nothing is locked
+};
+
 struct spec {
 	struct inet_addr address; // RIP
 	struct spec_service *services;
@@ -35,6 +48,7 @@ struct spec {
 		char names[SPEC_DEVICES_MAX][IFNAMSIZ];
 		size_t count;
 	} * devices; // NULL: all
+	struct spec_lockdown lockdown;
 };
 
 #define SPEC_DEVICE_IPIP "brass-ipip" // IPv4 in IPv4
@@ -42,5 +56,16 @@ struct spec {
 #define SPEC_DEVICE_SIT "brass-sit"   // IPv6 in IPv4
 #define SPEC_DEVICE_GRE "brass-gre"   // either in GRE in IPv4
 #define SPEC_DEVICE_GRE6 "brass-gre6" // either in GRE in IPv6
+
+static inline bool spec_is_our_tunnel(const char *device)
+{
+	static const char *const ours[] = { SPEC_DEVICE_IPIP, SPEC_DEVICE_IP6, SPEC_DEVICE_SIT, SPEC_DEVICE_GRE,
+		SPEC_DEVICE_GRE6 };
+
+	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
+		if (strcmp(ours[i], device) == 0)
+			return true;
+	return false;
+}
 
 #endif

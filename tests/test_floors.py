@@ -35,8 +35,8 @@ FLOORS = {
     "agent": [
         [],
         ["spec"],
-        ["resource", "resource_*", "res_*", "drain", "health", "docker", "journal", "sockets"],
-        ["desired", "plan", "apply", "monitor", "reconcile", "observe", "host"],
+        ["resource", "resource_*", "res_*", "drain", "health", "docker", "journal", "sockets", "nft", "nft_*"],
+        ["desired", "plan", "apply", "monitor", "reconcile", "observe", "host", "lockdown"],
         ["client", "remember", "doctor", "doctor_*", "control", "local", "load"],
         ["config", "services", "agent", "main"],
     ],
