@@ -14,13 +14,14 @@ from daemons import Director
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "qemu: needs nftables or another thing that user-mode Linux has not")
+    config.addinivalue_line("markers", "uml: is about what user-mode Linux has not")
 
 
 def pytest_collection_modifyitems(config, items):
-    if os.environ.get("BRASS_LAB") == "uml":
-        out = [item for item in items if item.get_closest_marker("qemu")]
-        config.hook.pytest_deselected(items=out)
-        items[:] = [item for item in items if item not in out]
+    other = "qemu" if os.environ.get("BRASS_LAB") == "uml" else "uml"
+    out = [item for item in items if item.get_closest_marker(other)]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if item not in out]
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tunnel packets come in from the directors only. What a stranger sends is looked for at a program's socket."""
+
+import re
+import socket
+import threading
+import time
+
+import forge
+import pytest
+from daemons import Agent, Director
+from net import wait_for
+from test_agent import assert_as_before, snapshot, wait_state, wait_weights
+from topology import load, load_start, routed_topology, serve
+
+qemu = pytest.mark.qemu
+STRANGER = {4: "198.51.100.7", 6: "2001:db8:7::7"}  # inside
+PORT = 7000
+VIPS = {(method, inner): (f"10.100.0.{n}" if inner == 4 else f"fd00:100::{n}") for n, (method, inner) in
+        enumerate([(m, f) for m in ("ipip", "gue", "gre") for f in (4, 6)], 1)}  # fmt: skip
+
+
+def names(method, inner):
+    return f"{method}{inner}"
+
+
+def everything(t, outer, **config):
+    """A director, and on r1 an agent with each kind of tunnel over this family."""
+    director = Director(t.di)
+    for (method, inner), vip in VIPS.items():
+        director.make(names(method, inner), host=vip, port=80)
+    t.r1.sysctl("net.ipv4.conf.all.rp_filter", 0)
+    backends = {names(*key): {"method": key[0]} for key in VIPS}
+    agent = Agent(t.r1, [director], backends, address=t.r1.v6 if outer == 6 else t.r1.v4, ttl="5s", **config)
+    all_up(agent)
+    return director, agent
+
+
+def all_up(agent):
+    wait_for(lambda: [s["state"] for s in agent.status()["services"]] == ["up"] * len(agent.status()["services"]), 60, f"all is up: {agent.status()}")
+
+
+def listening(host):
+    """Sockets that get what comes to the VIPs."""
+    sockets = []
+    with host.inside():
+        for family, any_address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+            s = socket.socket(family, socket.SOCK_DGRAM)
+            if family == socket.AF_INET6:
+                s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            s.bind((any_address, PORT))
+            s.setblocking(False)
+            sockets.append(s)
+    return sockets
+
+
+def received(sockets):
+    texts = set()
+    for s in sockets:
+        try:
+            while True:
+                texts.add(s.recv(2000).decode())
+        except BlockingIOError:
+            pass
+    return texts
+
+
+def inner_packet(method, inner, text=None, size=0):
+    text = (text or names(method, inner)).encode().ljust(size, b".")
+    return forge.datagram(STRANGER[inner], VIPS[method, inner], PORT, text)
+
+
+def forge_all(host, to):
+    for method, inner in VIPS:
+        forge.send(host, to, method, inner_packet(method, inner))
+
+
+def dropped(agent):
+    return agent.status()["lockdown"]["dropped"]
+
+
+def ruleset(host, *options):
+    return host.run("nft", *options, "list", "ruleset").stdout
+
+
+def rules_of(host, chain):
+    """As nft prints them, without the numbers of counters."""
+    text = host.run("nft", "list", "chain", "inet", "brass-agent", chain, check=False).stdout
+    return sorted(re.sub(r"packets \d+ bytes \d+ ", "", line.strip()) for line in text.splitlines()[2:-2] if "hook" not in line)
+
+
+OTHERS = """
+table inet filter {
+  chain input { type filter hook input priority 0; policy accept; meta l4proto { 4, 17, 41, 47 } accept; }
+}
+"""
+
+
+@qemu
+@pytest.mark.parametrize("outer", (4, 6))
+def test_a_strangers_packets_reach_the_program_only_without_it(outer):
+    with routed_topology() as t:
+        to = t.r1.v6 if outer == 6 else t.r1.v4
+        own = t.cl.v6 if outer == 6 else t.cl.v4
+        t.r1.run("nft", "-f", "-", stdin=OTHERS)
+        others = ruleset(t.r1)
+        serve(t.r1)
+        before = snapshot(t.r1)
+        everyone = {names(*key) for key in VIPS}
+        # the control
+        director, agent = everything(t, outer, lockdown=False)
+        assert agent.status()["lockdown"] == {"state": "off"} and ruleset(t.r1) == others
+        sockets = listening(t.r1)
+        got = set()
+        forge_all(t.cl, to)
+        wait_for(lambda: (got.update(received(sockets)), got == everyone)[1], what=f"all of it arrives: {got}")
+        protocol, data = forge.wrapped("ipip", inner_packet("ipip", 6, "cut", 300))
+        forge.send_whole(t.cl, to, forge.fragments(own, to, protocol, data, 64))
+        wait_for(lambda: any(text.startswith("cut") for text in received(sockets)), what="fragments arrive")
+        if outer == 6:
+            forge.send_whole(t.cl, to, forge.hidden(own, to, protocol, data))
+            wait_for(lambda: any(text.startswith("cut") for text in received(sockets)), what="so does what they hide")
+        assert agent.stop() == 0
+
+        agent.config.pop("lockdown")
+        agent.configure()
+        agent.start()
+        all_up(agent)
+        assert agent.status()["lockdown"] == {"state": "on", "dropped": 0}
+        forge_all(t.cl, to)
+        wait_for(lambda: dropped(agent) == len(VIPS), what=f"all of it is dropped: {ruleset(t.r1)}")
+        forge.send_whole(t.cl, to, forge.fragments(own, to, protocol, data, 64))
+        # IPv4 is put together first; of IPv6 each says what is in it
+        wait_for(lambda: dropped(agent) == len(VIPS) + (2 if outer == 6 else 1), what="fragments are dropped")
+        if outer == 6:
+            # one that does not say what is in it is dropped, and what is no tunnel packet gets through in pieces as well
+            forge.send_whole(t.cl, to, forge.hidden(own, to, protocol, data))
+            wait_for(lambda: dropped(agent) == len(VIPS) + 3, what="what is hidden is dropped")
+            forge.send_whole(t.cl, to, forge.fragments(own, to, 17, forge.datagram(own, to, PORT, b"plain")[40:], 8))
+            got = set()
+            wait_for(lambda: (got.update(received(sockets)), "plain" in got)[1], what="other fragments arrive")
+            assert got == {"plain"}
+        assert received(sockets) == set()
+        # who may
+        assert load(t.cl, VIPS["ipip", 4], n=3)["ok"] == load(t.cl, VIPS["ipip", 6], n=3)["ok"] == 3
+        forge_all(t.di, to)
+        got = set()
+        wait_for(lambda: (got.update(received(sockets)), got == everyone)[1], what=f"a director's packets arrive: {got}")
+        assert "lockdown  on;" in agent.command("status").stdout
+        assert agent.stop() == 0
+        assert ruleset(t.r1) == others
+        assert_as_before(t.r1, before)
+
+
+@qemu
+def test_what_it_takes_from_others_and_for_how_long(measured):
+    """Traffic of every kind flows while the rules change; what somebody takes away comes back; a restart takes over."""
+    with routed_topology() as t:
+        serve(t.r1)
+        director, agent = everything(t, 4, check_interval="1h")  # the kernel says when rules change
+        loads = [load_start(t.cl, vip, 80, c=1, rate=5, timeout=20000) for vip in VIPS.values()]
+        first = rules_of(t.r1, "directors")
+        for n in range(50):
+            t.r1.ip(f"link add other type ipip local {t.r1.v4} remote 10.9.8.{n + 1}", "link set other up")
+            wait_for(lambda: f"meta l4proto ipencap ip saddr 10.9.8.{n + 1}" in agent.log() or f"saddr 10.9.8.{n + 1} meta l4proto 4 accept" in agent.log(), 20, "the other tunnel is let in")
+            t.r1.ip("link del other")
+            wait_for(lambda: agent.log().count("nft delete rule") == n + 1, 20, "it is not let in any more")
+        assert rules_of(t.r1, "directors") == first
+        for command in ("flush ruleset", "flush chain inet brass-agent directors", "flush chain inet brass-agent input", "delete table inet brass-agent"):
+            locks = rules_of(t.r1, "input")
+            t.r1.run("nft", *command.split())
+            wait_for(lambda: rules_of(t.r1, "directors") == first and rules_of(t.r1, "input") == locks, 10, f"the rules are back after nft {command}")
+        counts = [made.finish() for made in loads]
+        assert [c["failed"] for c in counts] == [0] * len(VIPS) and min(c["ok"] for c in counts) > 20, counts
+        measured(f"lockdown: {sum(c['ok'] for c in counts)} requests by 6 kinds of tunnel while the rules changed 100 times and were taken away 4 times: none failed")
+        assert agent.status()["repairs"] >= 4
+        with open(f"/proc/{agent.process.popen.pid}/status") as f:
+            resident = next(line.split()[1] for line in f if line.startswith("VmRSS"))
+        measured(f"lockdown: the agent has {resident} kB resident")
+
+        # the agent is killed
+        before = ruleset(t.r1, "-a", "-s")
+        agent.kill9()
+        forge.send(t.cl, t.r1.v4, "ipip", inner_packet("ipip", 4))
+        agent.start()
+        all_up(agent)
+        assert ruleset(t.r1, "-a", "-s") == before, "nothing was made anew"
+        assert dropped(agent) == 1, "it was locked meanwhile"
+
+        # the director sends from another address
+        t.di.ip("addr add 10.1.0.20/24 dev eth0", "route change default via 10.1.0.1 src 10.1.0.20")
+        wait_for(lambda: "ip saddr 10.1.0.20 accept" in rules_of(t.r1, "directors"), 10, "it is let in")
+        with t.r1.capture("eth0", "ip proto 4") as seen:
+            assert load(t.cl, VIPS["ipip", 4], n=3)["ok"] == 3
+        assert any("10.1.0.20 > 10.2.0.101" in p.text for p in seen.packets())
+        t.di.ip("route change default via 10.1.0.1", "addr del 10.1.0.20/24 dev eth0")
+        wait_for(lambda: "ip saddr 10.1.0.20 accept" not in rules_of(t.r1, "directors"), 10, "it is not any more")
+        # a command that is printed does what the agent does: one on r2 finds everything there
+        for line in agent.status()["resources"]:
+            if line.startswith("nft "):
+                t.r2.run("sh", "-c", line.replace(t.r1.v4, t.r2.v4))
+        second = Agent(t.r2, [director], agent.config["backends"], address=t.r2.v4)
+        all_up(second)
+        assert second.log().count("nft ") == 0 and rules_of(t.r2, "directors") == first
+
+
+@qemu
+def test_somebody_elses_tunnels():
+    with routed_topology() as t:
+        r1 = t.r1
+        r1.ip(f"link add mine type ipip local {r1.v4} remote {t.cl.v4}", "link set mine up", "addr add 192.0.2.1/32 dev mine")
+        director = Director(t.di)
+        director.make("web", host=t.vip, port=80)
+        director.make("six", host=t.vip6, port=80)
+        agent = Agent(r1, [director], {"web": {"method": "ipip"}, "six": {"method": "ipip"}}, address=r1.v4, ttl="5s")
+        all_up(agent)
+        inner = forge.datagram("192.0.2.2", "192.0.2.1", PORT, b"mine")
+        forge.send(t.cl, r1.v4, "ipip", inner)
+        wait_for(lambda: r1.bytes("mine")[0] > 0, what="its packets are its own")
+        forge.send(t.rb, r1.v4, "ipip", inner)
+        wait_for(lambda: dropped(agent) == 1, what="others' are dropped")
+        forge.send(t.cl, r1.v4, "ipip", forge.datagram("2001:db8::1", "2001:db8::2", PORT, b"six"))
+        wait_for(lambda: dropped(agent) == 2, what="and those of another protocol")
+        # one that takes from anybody
+        r1.ip("link set tunl0 up")
+        wait_for(lambda: "l4proto ipencap" not in ruleset(r1), 10, "that protocol is not locked")
+        assert agent.status()["lockdown"]["state"] == "off for what device tunl0 takes from anybody (ipip)"
+        assert any("l4proto ipv6" in line for line in rules_of(r1, "input"))
+        assert [s["state"] for s in agent.status()["services"]] == ["up", "up"]
+        agent.stop()
+        agent.configure(lockdown=["10.9.0.0/24", "192.0.2.0/26", "fd00:77::/64"])
+        agent.start()
+        all_up(agent)
+        assert "ip saddr 10.9.0.0/24 accept" in rules_of(r1, "directors") and any("ipencap" in line for line in rules_of(r1, "input"))
+        got = listening(r1)
+        r1.sysctl("net.ipv4.conf.all.rp_filter", 0)
+        forge.send(t.ro, r1.v4, "ipip", forge.datagram(STRANGER[4], t.vip, PORT, b"allowed"))
+        texts = set()
+        wait_for(lambda: (texts.update(received(got)), "allowed" in texts)[1], what="who is named may send")
+        # a table of that name that is somebody else's
+        agent.stop()
+        r1.run("nft", "-f", "-", stdin="table inet brass-agent { chain input { type filter hook output priority 0; }; }")
+        agent.launch()
+        state = wait_state(agent, "down", timeout=20)
+        assert "nft delete table inet brass-agent" in state["reason"] and not r1.link("brass-ipip")
+        r1.run("nft", "delete", "table", "inet", "brass-agent")
+        all_up(agent)
+
+
+def test_a_director_says_what_its_tunnel_packets_come_from():
+    with routed_topology() as t:
+        director = Director(t.di)
+        director.make("web", host=t.vip, port=80)
+        report = {"address": t.r1.v4, "boot": "x", "backends": {"web": {"method": "ipip"}}}
+
+        def ask(address=t.r1.v4, method="ipip", **query):
+            report.update(address=address, backends={"web": {"method": method}})
+            path = "/agent/r1" + ("?" + "&".join(f"{k}={v}" for k, v in query.items()) if query else "")
+            status, answer = director.api("PUT", path, report, timeout=30)
+            assert status == 200, answer
+            return answer
+
+        assert "source" not in ask(method="dr")
+        assert ask()["source"] == "10.1.0.10"
+        assert ask(address=t.r1.v6)["source"] == "fd00:1::10"
+        # a held request is answered when it changes
+        revision = ask()["revision"]
+        answers = []
+        waiting = threading.Thread(target=lambda: answers.append(ask(wait=25000, revision=revision)))
+        waiting.start()
+        wait_for(lambda: t.di.run("ss", "-Htn", "state", "established", "sport", "=", ":4672").stdout, what="it is being asked")
+        begun = time.monotonic()
+        t.di.ip("addr add 10.1.0.20/24 dev eth0", "route change default via 10.1.0.1 src 10.1.0.20")
+        waiting.join(25)
+        assert answers and answers[0]["source"] == "10.1.0.20" and time.monotonic() - begun < 10
+        # what no route leads to any more keeps what was said last
+        t.di.ip("route del default")
+        assert ask()["source"] == "10.1.0.20"
+
+
+@pytest.mark.uml
+def test_without_nftables():
+    """User-mode Linux has none. By default the agent works as if it were off, and says so; asked for, it does not."""
+    with routed_topology() as t:
+        serve(t.r1)
+        director = Director(t.di)
+        director.make("web", host=t.vip, port=80)
+        agent = Agent(t.r1, [director], {"web": {"method": "ipip"}}, address=t.r1.v4, ttl="5s")
+        wait_state(agent, "up")
+        wait_weights(director, 100)
+        assert load(t.cl, t.vip, n=3)["ok"] == 3
+        assert agent.status()["lockdown"] == {"state": "off: this kernel has no nftables"} and agent.status()["problems"] == []
+        assert agent.log().count("warning: lockdown: this kernel has no nftables") == 1
+        agent.stop()
+        agent.configure(lockdown=True)
+        agent.start()
+        assert wait_state(agent, "down")["reason"] == "lockdown: this kernel has no nftables"
+        assert not t.r1.link("brass-ipip")
