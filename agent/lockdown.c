@@ -112,6 +112,8 @@ int lockdown_add(const struct spec *spec, const char *kind, uint16_t port, const
 		rc = add_rule(list, RESOURCE_ALLOW, &lockdown->allowed[i].addr, lockdown->allowed[i].len, 0, 0);
 	for (const uint8_t *p = taking->protocols; *p && !rc; p++)
 		rc = add_lock(spec, *p, links, count, list);
+	if (!rc && taking->family == AF_INET6)
+		rc = add_rule(list, RESOURCE_LOCK, &spec->address, 0, IPPROTO_FRAGMENT, 0);
 	if (!rc && port)
 		rc = add_rule(list, RESOURCE_LOCK, &spec->address, 0, IPPROTO_UDP, port);
 	return rc;

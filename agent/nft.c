@@ -16,7 +16,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define BATCH_SIZE 4096
+#define BATCH_SIZE 8192
 
 // --- batches ---
 
@@ -139,8 +139,10 @@ static int read_rules(struct netsock *ns, struct nft_table *table, struct err *e
 	}
 	table->rules = list.items;
 	table->count = list.count;
-	for (size_t i = 0; i < table->count && !table->has_drop; i++)
-		table->has_drop = nft_message_same(nft_message_new_drop(), table->rules[i].expressions);
+	for (size_t i = 0; i < table->count; i++)
+		for (int which = 0; which < NFT_FIXED; which++)
+			table->has[which] |= nft_message_same(
+				nft_message_new_fixed((enum nft_fixed)which), table->rules[i].expressions);
 	return 0;
 }
 
@@ -185,7 +187,8 @@ int nft_read(struct netsock *ns, struct nft_table *ret, struct err *err)
 		err_context(err, "cannot read nftables: ");
 		return rc;
 	}
-	table.is_there &= table.has_drop;
+	for (int which = 0; which < NFT_FIXED; which++)
+		table.is_there &= table.has[which];
 	*ret = table;
 	return 0;
 }
@@ -206,7 +209,7 @@ int nft_read_dropped(struct netsock *ns, uint64_t *ret, struct err *err)
 
 	*ret = 0;
 	for (size_t i = 0; i < table.count && !rc; i++) {
-		if (!nft_message_same(nft_message_new_drop(), table.rules[i].expressions))
+		if (!nft_message_same(nft_message_new_fixed(NFT_DROP), table.rules[i].expressions))
 			continue;
 		// it is the first expression
 		if (nla_parse_nested(counter, NFTA_EXPR_MAX, nla_data(table.rules[i].expressions), NULL) == 0 &&
@@ -232,13 +235,16 @@ bool nft_is_about_us(struct nlmsghdr *hdr)
 
 // --- changes ---
 
-static void add_table(struct batch *batch, bool with_drop)
+static void add_table(struct batch *batch, const struct nft_table *seen)
 {
+	static const char *const chains[] = { NFT_CHAIN_DIRECTORS, NFT_CHAIN_HIDDEN, NFT_CHAIN_INPUT };
+
 	add(batch, nft_message_table(NFT_MSG_NEWTABLE, NLM_F_CREATE));
-	add(batch, nft_message_new_chain(NFT_CHAIN_DIRECTORS, false));
-	if (with_drop)
-		add(batch, nft_message_new_drop());
-	add(batch, nft_message_new_chain(NFT_CHAIN_INPUT, true));
+	for (size_t i = 0; i < ARRAY_SIZE(chains); i++)
+		add(batch, nft_message_new_chain(chains[i], i == ARRAY_SIZE(chains) - 1));
+	for (int which = 0; which < NFT_FIXED; which++)
+		if (!seen->has[which])
+			add(batch, nft_message_new_fixed((enum nft_fixed)which));
 }
 
 int nft_add_table(struct netsock *ns, const struct nft_table *seen, struct err *err)
@@ -246,7 +252,7 @@ int nft_add_table(struct netsock *ns, const struct nft_table *seen, struct err *
 	struct batch batch;
 
 	begin(&batch);
-	add_table(&batch, !seen->has_drop);
+	add_table(&batch, seen);
 	return finish(ns, &batch, true, err);
 }
 
@@ -286,9 +292,11 @@ int nft_delete_rule(struct netsock *ns, const struct nft_rule *rule, uint64_t ha
 // The whole of what we use, checked by the kernel and not done.
 int nft_open(struct netsock **ret, struct err *err)
 {
+	static const struct nft_table nothing;
 	static const struct nft_rule rules[] = {
 		{ NFT_LOCK, { { AF_INET, { 192, 0, 2, 1 } }, 32 }, IPPROTO_GRE, 0 },
 		{ NFT_LOCK, { { AF_INET6, { 0x20, 1 } }, 128 }, IPPROTO_UDP, 1 },
+		{ NFT_LOCK, { { AF_INET6, { 0x20, 1 } }, 128 }, IPPROTO_FRAGMENT, 0 },
 		{ NFT_ALLOW, { { AF_INET, { 192, 0, 2, 0 } }, 30 }, 0, 0 },
 	};
 	_cleanup_(netsock_free_cleanup) struct netsock *ns = NULL;
@@ -297,13 +305,15 @@ int nft_open(struct netsock **ret, struct err *err)
 
 	if (!rc) {
 		begin(&batch);
-		add_table(&batch, true);
+		add_table(&batch, &nothing);
 		for (size_t i = 0; i < ARRAY_SIZE(rules); i++)
 			add(&batch, nft_message_new_rule(&rules[i]));
 		rc = finish(ns, &batch, false, err);
 	}
 	switch (rc) {
 	case 0:
+	case -EEXIST: // something of our names, in another place
+	case -EBUSY:
 		*ret = STEAL(ns);
 		return 0;
 	case -EOPNOTSUPP:

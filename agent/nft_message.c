@@ -189,6 +189,28 @@ static void is_plain_gre(struct nl_msg *msg, bool v6)
 	}
 }
 
+// "frag frag-off 0"
+static void is_first_piece(struct nl_msg *msg)
+{
+	static const uint8_t bits[2] = { 0xff, 0xf8 }, zero[2];
+	struct expression e = expression(msg, "exthdr");
+
+	put_u32(msg, NFTA_EXTHDR_DREG, NFT_REG_1);
+	nla_put_u8(msg, NFTA_EXTHDR_TYPE, IPPROTO_FRAGMENT);
+	put_u32(msg, NFTA_EXTHDR_OFFSET, 2);
+	put_u32(msg, NFTA_EXTHDR_LEN, sizeof(zero));
+	end(msg, e);
+	mask(msg, bits, sizeof(bits));
+	compare(msg, NFT_CMP_EQ, zero, sizeof(zero));
+}
+
+static const char *goes_to(const struct nft_rule *rule)
+{
+	if (rule->what == NFT_ALLOW)
+		return NULL;
+	return rule->ip_protocol == IPPROTO_FRAGMENT ? NFT_CHAIN_HIDDEN : NFT_CHAIN_DIRECTORS;
+}
+
 static void put_expressions(struct nl_msg *msg, const struct nft_rule *rule)
 {
 	const uint16_t port = htons(rule->port);
@@ -198,14 +220,15 @@ static void put_expressions(struct nl_msg *msg, const struct nft_rule *rule)
 	// before the protocol: nft(8) 1.0.6 dies of listing it the other way round
 	if (rule->what == NFT_LOCK && rule->ip_protocol == IPPROTO_GRE)
 		is_plain_gre(msg, rule->addr.addr.family == AF_INET6);
-	if (rule->ip_protocol)
+	if (rule->ip_protocol == IPPROTO_FRAGMENT)
+		is_first_piece(msg);
+	else if (rule->ip_protocol)
 		is_byte(msg, NFT_META_L4PROTO, rule->ip_protocol);
 	if (rule->port) {
 		payload(msg, NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2);
 		compare(msg, NFT_CMP_EQ, &port, 2);
 	}
-	verdict(msg, rule->what == NFT_ALLOW ? NF_ACCEPT : NFT_JUMP,
-		rule->what == NFT_ALLOW ? NULL : NFT_CHAIN_DIRECTORS);
+	verdict(msg, rule->what == NFT_ALLOW ? NF_ACCEPT : NFT_JUMP, goes_to(rule));
 	nla_nest_end(msg, list);
 }
 
@@ -230,15 +253,33 @@ struct nl_msg *nft_message_new_rule(const struct nft_rule *rule)
 	return msg;
 }
 
-struct nl_msg *nft_message_new_drop(void)
+struct nl_msg *nft_message_new_fixed(enum nft_fixed which)
 {
-	struct nl_msg *msg = nft_message_rule(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, NFT_CHAIN_DIRECTORS);
+	static const uint8_t zero[4];
+	// what is readable is let go before the rest is looked at
+	struct nl_msg *msg =
+		nft_message_rule(NFT_MSG_NEWRULE, NLM_F_CREATE | (which == NFT_READABLE ? 0 : NLM_F_APPEND),
+			which == NFT_DROP ? NFT_CHAIN_DIRECTORS : NFT_CHAIN_HIDDEN);
 	struct nlattr *list = msg ? nest(msg, NFTA_RULE_EXPRESSIONS) : NULL;
 
 	if (!list)
 		return msg;
-	count(msg);
-	verdict(msg, NF_DROP, NULL);
+	switch (which) {
+	case NFT_DROP:
+		count(msg);
+		verdict(msg, NF_DROP, NULL);
+		break;
+	case NFT_READABLE: // ports, or as much of another header
+		payload(msg, NFT_PAYLOAD_TRANSPORT_HEADER, 0, sizeof(zero));
+		compare(msg, NFT_CMP_GTE, zero, sizeof(zero));
+		verdict(msg, NFT_RETURN, NULL);
+		break;
+	case NFT_HIDDEN:
+		verdict(msg, NFT_JUMP, NFT_CHAIN_DIRECTORS);
+		break;
+	case NFT_FIXED:
+		break;
+	}
 	nla_nest_end(msg, list);
 	return msg;
 }
@@ -321,10 +362,12 @@ const char *nft_rule_text(const struct nft_rule *rule, char buf[NFT_RULE_MAX])
 		snprintf(protocol, sizeof(protocol),
 			" @th,0,32 & 0x%x == 0 @th,16,16 != 0x%x @th,16,16 != 0x%x @th,16,16 != 0x%x meta l4proto 47",
 			v6 ? 0x7f0000 : 0x207f0000, not_ours[0], not_ours[1], not_ours[2]);
+	else if (rule->ip_protocol == IPPROTO_FRAGMENT)
+		snprintf(protocol, sizeof(protocol), " frag frag-off 0");
 	else if (rule->ip_protocol)
 		snprintf(protocol, sizeof(protocol), " meta l4proto %u", rule->ip_protocol);
-	snprintf(buf, NFT_RULE_MAX, "add rule inet " NFT_OUR_TABLE " %s %s %s %s%s%s %s",
-		allow ? NFT_CHAIN_DIRECTORS : NFT_CHAIN_INPUT, v6 ? "ip6" : "ip", allow ? "saddr" : "daddr", addr,
-		protocol, ports, allow ? "accept" : "jump " NFT_CHAIN_DIRECTORS);
+	snprintf(buf, NFT_RULE_MAX, "%s %s %s %s%s%s %s%s", allow ? NFT_CHAIN_DIRECTORS : NFT_CHAIN_INPUT,
+		v6 ? "ip6" : "ip", allow ? "saddr" : "daddr", addr, protocol, ports, allow ? "accept" : "jump ",
+		allow ? "" : goes_to(rule));
 	return buf;
 }

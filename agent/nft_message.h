@@ -11,6 +11,7 @@
 
 #define NFT_CHAIN_INPUT "input"
 #define NFT_CHAIN_DIRECTORS "directors"
+#define NFT_CHAIN_HIDDEN "hidden"
 
 struct nl_msg *nft_message(int type, int flags, uint16_t res_id);
 // About our table, and about a rule in one of its chains: type is NFT_MSG_*.
@@ -19,7 +20,7 @@ struct nl_msg *nft_message_rule(int type, int flags, const char *chain);
 
 struct nl_msg *nft_message_new_chain(const char *name, bool is_base);
 struct nl_msg *nft_message_new_rule(const struct nft_rule *rule);
-struct nl_msg *nft_message_new_drop(void); // counts, and drops
+struct nl_msg *nft_message_new_fixed(enum nft_fixed which);
 
 // Is every attribute of want in have, with the same content? Nested ones are told by their flag, which ours have.
 bool nft_message_covers(const struct nlattr *want, const struct nlattr *have);

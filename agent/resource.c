@@ -183,11 +183,10 @@ static void nft_command(const struct resource *r, bool added, char *buf, size_t 
 	if (r->kind == RESOURCE_TABLE)
 		snprintf(buf, size, "nft %s", added ? NFT_TABLE_TEXT : "delete table inet " NFT_OUR_TABLE);
 	else if (added)
-		snprintf(buf, size, "nft %s", nft_rule_text(&rule, text));
+		snprintf(buf, size, "nft 'add rule inet " NFT_OUR_TABLE " %s'", nft_rule_text(&rule, text));
 	else
 		snprintf(buf, size, "nft delete rule inet " NFT_OUR_TABLE " %s handle %d # %s",
-			r->kind == RESOURCE_ALLOW ? "directors" : "input", r->original,
-			nft_rule_text(&rule, text) + strlen("add rule inet " NFT_OUR_TABLE " "));
+			r->kind == RESOURCE_ALLOW ? "directors" : "input", r->original, nft_rule_text(&rule, text));
 }
 
 static void device_command(const struct resource *r, char *buf, size_t size)

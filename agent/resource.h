@@ -65,7 +65,7 @@ bool resource_is_all(const struct resource *r);
 bool resource_keeps_arp_quiet(const struct resource *r);
 
 // The command that a person would type to make it (added) or to take it away.
-#define RESOURCE_COMMAND_MAX 400
+#define RESOURCE_COMMAND_MAX 480
 const char *resource_command(const struct resource *r, bool added, char buf[RESOURCE_COMMAND_MAX]);
 
 // The table's rules, and what takes packets out of a tunnel: none of it is made where locks cannot be.

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Packets that a stranger could send: a datagram with a forged source inside a tunnel packet, whole or in fragments."""
 
+import itertools
 import socket
 import struct
 
@@ -67,11 +68,18 @@ def send_whole(host, to, packets):
             s.sendto(packet, (to, 0))
 
 
+_numbers = itertools.count(7)
+
+
 def fragments(source, to, protocol, data, cut):
     """Two of them; cut is a multiple of 8."""
+    number = next(_numbers)  # a packet is put together from pieces of one number
     if family_of(to) == 4:
-        return [header(source, to, protocol, cut, 0x2000, 7) + data[:cut], header(source, to, protocol, len(data) - cut, cut // 8, 7) + data[cut:]]
-    heads = [struct.pack("!BBHI", protocol, 0, offset | more, 7) for offset, more in ((0, 1), (cut, 0))]
+        return [
+            header(source, to, protocol, cut, 0x2000, number) + data[:cut],
+            header(source, to, protocol, len(data) - cut, cut // 8, number) + data[cut:],
+        ]
+    heads = [struct.pack("!BBHI", protocol, 0, offset | more, number) for offset, more in ((0, 1), (cut, 0))]
     return [header(source, to, FRAGMENT, 8 + len(part)) + head + part for head, part in zip(heads, (data[:cut], data[cut:]))]
 
 

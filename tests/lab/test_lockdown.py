@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tunnel packets come in from the directors only. What a stranger sends is looked for at a program's socket."""
 
-import json
 import re
 import socket
+import threading
+import time
 
 import forge
 import pytest
 from daemons import Agent, Director
 from net import wait_for
-from test_agent import assert_as_before, service, snapshot, wait_state, wait_weights
-from topology import ipvs, load, load_start, routed_topology, serve
+from test_agent import assert_as_before, snapshot, wait_state, wait_weights
+from topology import load, load_start, routed_topology, serve
 
 qemu = pytest.mark.qemu
 STRANGER = {4: "198.51.100.7", 6: "2001:db8:7::7"}  # inside
@@ -116,6 +117,9 @@ def test_a_strangers_packets_reach_the_program_only_without_it(outer):
         protocol, data = forge.wrapped("ipip", inner_packet("ipip", 6, "cut", 300))
         forge.send_whole(t.cl, to, forge.fragments(own, to, protocol, data, 64))
         wait_for(lambda: any(text.startswith("cut") for text in received(sockets)), what="fragments arrive")
+        if outer == 6:
+            forge.send_whole(t.cl, to, forge.hidden(own, to, protocol, data))
+            wait_for(lambda: any(text.startswith("cut") for text in received(sockets)), what="so does what they hide")
         assert agent.stop() == 0
 
         agent.config.pop("lockdown")
@@ -129,14 +133,13 @@ def test_a_strangers_packets_reach_the_program_only_without_it(outer):
         # IPv4 is put together first; of IPv6 each says what is in it
         wait_for(lambda: dropped(agent) == len(VIPS) + (2 if outer == 6 else 1), what="fragments are dropped")
         if outer == 6:
-            udp = forge.header(own, to, 17, 0)[:0] + b"\x03\xe8" + PORT.to_bytes(2, "big") + b"\0\x0c\0\0" + b"last"
-            pseudo = forge.raw(own) + forge.raw(to) + b"\0\0\0\x0c\0\0\0\x11"
-            udp = udp[:6] + forge.checksum(pseudo + udp).to_bytes(2, "big") + udp[8:]
+            # one that does not say what is in it is dropped, and what is no tunnel packet gets through in pieces as well
             forge.send_whole(t.cl, to, forge.hidden(own, to, protocol, data))
-            forge.send_whole(t.cl, to, forge.fragments(own, to, 17, udp, 8))
+            wait_for(lambda: dropped(agent) == len(VIPS) + 3, what="what is hidden is dropped")
+            forge.send_whole(t.cl, to, forge.fragments(own, to, 17, forge.datagram(own, to, PORT, b"plain")[40:], 8))
             got = set()
-            wait_for(lambda: (got.update(received(sockets)), "last" in got)[1], what="other fragments arrive")
-            assert got == {"last"}, "and what was sent before it does not"
+            wait_for(lambda: (got.update(received(sockets)), "plain" in got)[1], what="other fragments arrive")
+            assert got == {"plain"}
         assert received(sockets) == set()
         # who may
         assert load(t.cl, VIPS["ipip", 4], n=3)["ok"] == load(t.cl, VIPS["ipip", 6], n=3)["ok"] == 3
@@ -154,8 +157,8 @@ def test_what_it_takes_from_others_and_for_how_long(measured):
     """Traffic of every kind flows while the rules change; what somebody takes away comes back; a restart takes over."""
     with routed_topology() as t:
         serve(t.r1)
-        director, agent = everything(t, 4)
-        loads = [load_start(t.cl, vip, 80, c=1, rate=20, timeout=20000) for vip in VIPS.values()]
+        director, agent = everything(t, 4, check_interval="1h")  # the kernel says when rules change
+        loads = [load_start(t.cl, vip, 80, c=1, rate=5, timeout=20000) for vip in VIPS.values()]
         first = rules_of(t.r1, "directors")
         for n in range(50):
             t.r1.ip(f"link add other type ipip local {t.r1.v4} remote 10.9.8.{n + 1}", "link set other up")
@@ -171,6 +174,9 @@ def test_what_it_takes_from_others_and_for_how_long(measured):
         assert [c["failed"] for c in counts] == [0] * len(VIPS) and min(c["ok"] for c in counts) > 20, counts
         measured(f"lockdown: {sum(c['ok'] for c in counts)} requests by 6 kinds of tunnel while the rules changed 100 times and were taken away 4 times: none failed")
         assert agent.status()["repairs"] >= 4
+        with open(f"/proc/{agent.process.popen.pid}/status") as f:
+            resident = next(line.split()[1] for line in f if line.startswith("VmRSS"))
+        measured(f"lockdown: the agent has {resident} kB resident")
 
         # the agent is killed
         before = ruleset(t.r1, "-a", "-s")
@@ -228,17 +234,48 @@ def test_somebody_elses_tunnels():
         assert "ip saddr 10.9.0.0/24 accept" in rules_of(r1, "directors") and any("ipencap" in line for line in rules_of(r1, "input"))
         got = listening(r1)
         r1.sysctl("net.ipv4.conf.all.rp_filter", 0)
-        forge.send(t.rb, r1.v4, "ipip", forge.datagram(STRANGER[4], t.vip, PORT, b"allowed"))
+        forge.send(t.ro, r1.v4, "ipip", forge.datagram(STRANGER[4], t.vip, PORT, b"allowed"))
         texts = set()
         wait_for(lambda: (texts.update(received(got)), "allowed" in texts)[1], what="who is named may send")
         # a table of that name that is somebody else's
         agent.stop()
-        r1.run("nft", "-f", "-", stdin="table inet brass-agent { chain input { type filter hook output priority 0; } }")
+        r1.run("nft", "-f", "-", stdin="table inet brass-agent { chain input { type filter hook output priority 0; }; }")
         agent.launch()
         state = wait_state(agent, "down", timeout=20)
         assert "nft delete table inet brass-agent" in state["reason"] and not r1.link("brass-ipip")
         r1.run("nft", "delete", "table", "inet", "brass-agent")
         all_up(agent)
+
+
+def test_a_director_says_what_its_tunnel_packets_come_from():
+    with routed_topology() as t:
+        director = Director(t.di)
+        director.make("web", host=t.vip, port=80)
+        report = {"address": t.r1.v4, "boot": "x", "backends": {"web": {"method": "ipip"}}}
+
+        def ask(address=t.r1.v4, method="ipip", **query):
+            report.update(address=address, backends={"web": {"method": method}})
+            path = "/agent/r1" + ("?" + "&".join(f"{k}={v}" for k, v in query.items()) if query else "")
+            status, answer = director.api("PUT", path, report, timeout=30)
+            assert status == 200, answer
+            return answer
+
+        assert "source" not in ask(method="dr")
+        assert ask()["source"] == "10.1.0.10"
+        assert ask(address=t.r1.v6)["source"] == "fd00:1::10"
+        # a held request is answered when it changes
+        revision = ask()["revision"]
+        answers = []
+        waiting = threading.Thread(target=lambda: answers.append(ask(wait=25000, revision=revision)))
+        waiting.start()
+        wait_for(lambda: t.di.run("ss", "-Htn", "state", "established", "sport", "=", ":4672").stdout, what="it is being asked")
+        begun = time.monotonic()
+        t.di.ip("addr add 10.1.0.20/24 dev eth0", "route change default via 10.1.0.1 src 10.1.0.20")
+        waiting.join(25)
+        assert answers and answers[0]["source"] == "10.1.0.20" and time.monotonic() - begun < 10
+        # what no route leads to any more keeps what was said last
+        t.di.ip("route del default")
+        assert ask()["source"] == "10.1.0.20"
 
 
 @pytest.mark.uml
