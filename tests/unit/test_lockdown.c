@@ -90,7 +90,7 @@ static void a_tunnel_is_locked_before_it_is_there(void **state)
 			     "0x88be @th,16,16 != 0x22eb meta l4proto 47 jump directors"),
 			"ip fou add port 6080 gue local 10.2.0.11",
 			"ip link add brass-gre up type gre local 10.2.0.11 remote any",
-			"ip link add brass-ipip up type ipip local 10.2.0.11 remote any",
+			"ip link add brass-ipip up type ipip local 10.2.0.11 remote any mode ipip",
 			NULL,
 		});
 }
@@ -109,7 +109,7 @@ static void ipv6_is_locked_with_all_that_its_device_takes(void **state)
 			RULE("input ip6 daddr fd00:2::11 meta l4proto 41 jump directors"),
 			RULE("input ip6 daddr fd00:2::11 frag frag-off 0 jump hidden"),
 			RULE("input ip6 daddr fd00:2::11 meta l4proto 137 jump directors"),
-			"ip link add brass-ip6 up type ip6tnl mode any local fd00:2::11 remote :: encaplimit none",
+			"ip link add brass-ip6 up type ip6tnl local fd00:2::11 remote :: mode any hoplimit inherit encaplimit none",
 			NULL,
 		});
 }
@@ -144,7 +144,7 @@ static void somebody_elses_tunnel_gets_its_packets(void **state)
 			RULE("directors ip saddr 10.7.0.1 meta l4proto 4 accept"),
 			RULE("directors ip saddr 10.7.0.2 meta l4proto 4 accept"),
 			RULE("input ip daddr 10.2.0.11 meta l4proto 4 jump directors"),
-			"ip link add brass-ipip up type ipip local 10.2.0.11 remote any",
+			"ip link add brass-ipip up type ipip local 10.2.0.11 remote any mode ipip",
 			NULL,
 		});
 }
@@ -158,7 +158,7 @@ static void one_that_takes_from_anybody_is_not_locked_out_unless_asked_for(void 
 	static const char *const open[] = {
 		TABLE,
 		FROM_DIRECTOR,
-		"ip link add brass-ipip up type ipip local 10.2.0.11 remote any",
+		"ip link add brass-ipip up type ipip local 10.2.0.11 remote any mode ipip",
 		NULL,
 	};
 
@@ -177,7 +177,7 @@ static void one_that_takes_from_anybody_is_not_locked_out_unless_asked_for(void 
 static void without_nftables_or_directors(void **state)
 {
 	struct spec_service web = service("192.0.2.10", FORWARD_IPIP);
-	static const char *const bare[] = { "ip link add brass-ipip up type ipip local 10.2.0.11 remote any", NULL };
+	static const char *const bare[] = { "ip link add brass-ipip up type ipip local 10.2.0.11 remote any mode ipip", NULL };
 	char text[200];
 
 	(void)state;
