@@ -26,16 +26,24 @@ def pytest_collection_modifyitems(config, items):
         keep_share(config, items, *map(int, share.split("/")))
 
 
+# Seconds that a test of these files takes, about; those of others take one or two.
+SLOW = {"test_agent": 5, "test_agent_words": 6, "test_chaos": 3, "test_doctor": 6, "test_health": 10, "test_keep": 6, "test_local": 5, "test_lockdown": 30,
+        "test_pool": 4, "test_reload": 9, "test_systemd": 20, "test_traffic": 5, "test_tunnels": 8, "test_via": 8}  # fmt: skip
+
+
 def keep_share(config, items, number, count):
     """BRASS_SHARE=1/2: the first of two shares of about equal length. A file stays whole: its tests may share what is
     slow to make."""
     files = {}
     for item in items:
         files.setdefault(item.path, []).append(item)
-    shares = [[] for _ in range(count)]
-    for tests in sorted(files.values(), key=len, reverse=True):
-        min(shares, key=len).extend(tests)
-    mine = set(shares[number - 1])
+    shares = [[0, []] for _ in range(count)]
+    seconds = {path: len(tests) * SLOW.get(path.stem, 1.5) for path, tests in files.items()}
+    for path in sorted(files, key=seconds.get, reverse=True):
+        share = min(shares, key=lambda s: s[0])
+        share[0] += seconds[path]
+        share[1] += files[path]
+    mine = set(shares[number - 1][1])
     config.hook.pytest_deselected(items=[item for item in items if item not in mine])
     items[:] = [item for item in items if item in mine]
 
