@@ -386,10 +386,10 @@ static int cut_path(struct request *request, const char *url)
 static bool matches(const struct http_exchange *exchange, const char *pattern)
 {
 	for (size_t i = 0; i < exchange->segment_count; i++) {
-		size_t len = strcspn(++pattern, "/");
-
-		if (!len)
+		if (*pattern++ != '/') // it ends before the path does
 			return false;
+		size_t len = strcspn(pattern, "/");
+
 		if (*pattern != '*' &&
 			(strncmp(pattern, exchange->segments[i], len) != 0 || exchange->segments[i][len]))
 			return false;
