@@ -123,6 +123,9 @@ void evidence_note(struct evidence *evidence, struct nlmsghdr *hdr)
 	for (size_t i = 0; i < ARRAY_SIZE(readers); i++) {
 		if (readers[i].type != hdr->nlmsg_type || !readers[i].read(hdr, &event))
 			continue;
+		// a device that goes takes its routes along, in all tables: that is the kernel's doing, and nobody's
+		if (event.kind == RESOURCE_ROUTE && !hdr->nlmsg_pid)
+			return;
 		const struct evidence_event *last = &evidence->events[(evidence->next - 1) % EVIDENCE_KEPT];
 
 		event.port = hdr->nlmsg_pid;

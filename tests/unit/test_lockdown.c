@@ -109,7 +109,8 @@ static void ipv6_is_locked_with_all_that_its_device_takes(void **state)
 			RULE("input ip6 daddr fd00:2::11 meta l4proto 41 jump directors"),
 			RULE("input ip6 daddr fd00:2::11 frag frag-off 0 jump hidden"),
 			RULE("input ip6 daddr fd00:2::11 meta l4proto 137 jump directors"),
-			"ip link add brass-ip6 up type ip6tnl local fd00:2::11 remote :: mode any hoplimit inherit encaplimit none",
+			"ip link add brass-ip6 up type ip6tnl local fd00:2::11 remote :: mode any hoplimit inherit "
+			"encaplimit none",
 			NULL,
 		});
 }
@@ -177,7 +178,8 @@ static void one_that_takes_from_anybody_is_not_locked_out_unless_asked_for(void 
 static void without_nftables_or_directors(void **state)
 {
 	struct spec_service web = service("192.0.2.10", FORWARD_IPIP);
-	static const char *const bare[] = { "ip link add brass-ipip up type ipip local 10.2.0.11 remote any mode ipip", NULL };
+	static const char *const bare[] = { "ip link add brass-ipip up type ipip local 10.2.0.11 remote any mode ipip",
+		NULL };
 	char text[200];
 
 	(void)state;
