@@ -172,12 +172,10 @@ def test_a_pulse_that_comes_later_takes_nobody_out(t, d):
     make_web(t, d, NO_PULSE, servers=[t.r1, t.r2])
     assert weights(t) == {t.r1.v4: 100, t.r2.v4: 100}
     t.unplug(t.r2)
-    before = d.get("/status")["kernel_messages"]
     for server in (t.r1, t.r2):
-        assert d.api("PATCH", f"/service/web/{server.name}", {"pulse": {"type": "tcp", "interval": "1m", "timeout": "1s"}})[0] == 200
+        assert d.api("PATCH", f"/service/web/{server.name}", {"pulse": {"type": "tcp", "interval": "1m", "timeout": "1s", "via": "rip"}})[0] == 200
     assert weights(t) == {t.r1.v4: 100, t.r2.v4: 100} and d.get("/service/web/r2")["status"] == "up"
     wait_for(lambda: weights(t) == {t.r1.v4: 100, t.r2.v4: 0}, what="the first check runs at once, and counts")
-    assert d.get("/status")["kernel_messages"] == before + 1
 
 
 ACCEPT = """
