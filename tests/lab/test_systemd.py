@@ -328,6 +328,7 @@ def test_the_director_starts_hardened_and_balances(t, measured):
         server.no_arp()
         server.ip(f"addr add {t.vip}/32 dev lo")
         assert status == 200, answer
+    wait_for(lambda: sorted(ipvs(t.di)[f"TCP {t.vip}:80"].weights().values()) == [100, 100], what="both have passed their first check")
     assert load(t.cl, t.vip, 80, n=20)["ok"] == 20
     assert t.di.sysctl("net/ipv4/vs/sloppy_tcp") == "1"
     wait_summary(m, "^1 services, 2 backends, 0 agents$", "brass-director")
