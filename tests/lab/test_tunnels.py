@@ -142,7 +142,8 @@ def test_the_routes_with_the_mss_follow_the_main_table():
         wait_for(lambda: len(set(map(str, copies(t.r1)))) == 1, 2, "the copy is whole again")
         t.r1.ip("rule del pref 4673")
         wait_for(lambda: "from 10.100.0.1 lookup 4673" in t.r1.run("ip", "rule").stdout, 2, "the rule is back")
-        assert agent.status()["repairs"] == 1
+        kinds = agent.status()["repaired"]["by_kind"]
+        assert kinds["rule"] == 1 and kinds["mirror"] >= 1, kinds  # a flush may be seen in parts
 
 
 def test_one_route_of_two_protocols_is_copied_once():
