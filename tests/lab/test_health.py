@@ -140,42 +140,42 @@ def test_slow_start(t, d, measured):
     assert d.get("/status")["kernel_messages"] - before <= 7
 
 
-def test_another_name_keeps_the_verdict(t, d):
+def test_another_name_keeps_the_verdict(t):
     """A backend that only gets another name, in a document or with a move of its service, is not checked anew first."""
+    d = Director(t.di, probe_marks="none")  # so that every message is about the service
     programs = ready(t)
     programs[t.r3].kill()
     pulse = {"type": "tcp", "interval": "2s", "timeout": "1s", "via": "rip"}  # a path would come and go with the names
     make_web(t, d, pulse)
     up = {t.r1.v4: 100, t.r2.v4: 100, t.r3.v4: 0}
     wait_for(lambda: weights(t) == up, what="two are up")
-
-    def ours():  # without the path of a diagnosis, which comes and goes
-        return [line for line in rules(t.di).splitlines() if t.vip in line]
-
-    table = ours()
+    table, messages = rules(t.di), d.get("/status")["kernel_messages"]
     document = d.get("/config")
     document["services"]["web"]["backends"] = {f"n{i}": b for i, b in enumerate(document["services"]["web"]["backends"].values())}
     assert d.api("PUT", "/config", document)[0] == 200
-    assert ours() == table
+    assert rules(t.di) == table and d.get("/status")["kernel_messages"] == messages
     assert [d.get(f"/service/web/n{i}")["status"] for i in range(3)] == ["up", "up", "down"]
     d.kill9()
     d.start()
-    assert ours() == table, "the verdict is stored under the new name"
+    assert rules(t.di) == table, "the verdict is stored under the new name"
     assert d.api("PATCH", "/service/web?move=1", {"host": "10.1.0.99"})[0] == 200
     moved = {rs.rsplit(":", 1)[0]: weight for rs, weight in ipvs(t.di)["TCP 10.1.0.99:80"].weights().items()}
     assert moved == up
 
 
-def test_a_pulse_that_comes_later_takes_nobody_out(t, d):
+def test_a_pulse_that_comes_later_takes_nobody_out(t):
     """Who serves without a pulse goes on until the pulse has said something."""
+    d = Director(t.di, probe_marks="none")  # so that every message is about the service
     ready(t, t.r1)
     make_web(t, d, NO_PULSE, servers=[t.r1, t.r2])
     assert weights(t) == {t.r1.v4: 100, t.r2.v4: 100}
     t.unplug(t.r2)
+    before = d.get("/status")["kernel_messages"]
     for server in (t.r1, t.r2):
         assert d.api("PATCH", f"/service/web/{server.name}", {"pulse": {"type": "tcp", "interval": "1m", "timeout": "1s", "via": "rip"}})[0] == 200
     assert weights(t) == {t.r1.v4: 100, t.r2.v4: 100} and d.get("/service/web/r2")["status"] == "up"
     wait_for(lambda: weights(t) == {t.r1.v4: 100, t.r2.v4: 0}, what="the first check runs at once, and counts")
+    assert d.get("/status")["kernel_messages"] == before + 1
 
 
 ACCEPT = """
