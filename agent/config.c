@@ -130,12 +130,15 @@ static int parse_check(const json_t *json, void *member, struct err *err)
 	if (!json_is_object(json))
 		return err_set(err, -EINVAL, NULL, "found %s, allowed is listen, none, or a check: {type: http, ...}",
 			word ? word : field_json_kind(json));
+	struct check_user user;
 	int rc = field_parse(&check_fields, json, &check->spec, err);
 
+	if (!rc && check->spec.kind == CHECK_AGENT)
+		rc = err_set(err, -EINVAL, "type", "found agent: it is for the pulses of a director");
 	if (!rc)
 		rc = check_complete(&check->spec, err);
 	if (!rc)
-		rc = check_find_user(&check->spec.args, err);
+		rc = check_find_user(check->spec.args.user, &user, err);
 	for (size_t i = 0; i < ARRAY_SIZE(of_directors) && !rc; i++)
 		if (field_is_set(&check_fields, &check->spec, of_directors[i]))
 			rc = err_set(err, -EINVAL, of_directors[i],

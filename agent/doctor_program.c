@@ -12,19 +12,24 @@ struct waiting {
 	char reason[PROTOCOL_REASON_MAX + 1];
 };
 
-static void on_result(void *ctx, enum check_outcome outcome, const char *reason)
+static void on_result(void *ctx, const struct check_result *result)
 {
 	struct waiting *w = ctx;
 
-	w->outcome = outcome;
-	snprintf(w->reason, sizeof(w->reason), "%s", reason);
+	w->outcome = result->outcome;
+	snprintf(w->reason, sizeof(w->reason), "%s", result->reason);
 	uv_stop(w->loop);
 }
 
 static void run_check(
 	struct doctor *d, const struct doctor_case *c, const struct check_spec *spec, const struct inet_endpoint *at)
 {
-	const struct check_env env = { &d->loop, d->http, c->service->name, c->service->protocol };
+	const struct check_env env = {
+		.loop = &d->loop,
+		.http = d->http,
+		.service = c->service->name,
+		.protocol = c->service->protocol,
+	};
 	struct waiting w = { &d->loop, CHECK_BROKEN, "it did not end" };
 	const struct check_target target = { .to = *at };
 	struct check *check;

@@ -118,12 +118,12 @@ static void on_look(uv_timer_t *timer)
 
 // --- checks ---
 
-static void on_result(void *ctx, enum check_outcome outcome, const char *reason)
+static void on_result(void *ctx, const struct check_result *result)
 {
 	struct watch *watch = ctx;
 
 	watch->check = NULL;
-	if (learn(watch, outcome == CHECK_PASS ? "" : reason))
+	if (learn(watch, result->outcome == CHECK_PASS ? "" : result->reason))
 		watch->local->changed(watch->local->ctx);
 }
 
@@ -145,7 +145,7 @@ static void on_interval(uv_timer_t *timer)
 
 		snprintf(reason, sizeof(reason), "cannot %s %s: %s", *command ? "run" : "start",
 			*command ? command : "the check", strerror(-rc));
-		on_result(watch, CHECK_BROKEN, reason);
+		on_result(watch, &(struct check_result) { CHECK_BROKEN, reason, 0 });
 	}
 }
 

@@ -183,11 +183,9 @@ json_t *repairs_to_json(const struct repairs *repairs)
 				json_integer((json_int_t)repairs->by_kind[kind]));
 	for (size_t i = repairs->total - shown; i < repairs->total; i++) {
 		const struct repair *repair = &repairs->last[i % REPAIRS_SHOWN];
-		const time_t when = (time_t)(repair->wall_ms / 1000);
-		struct tm tm;
-		char time[32];
+		char time[CLOCK_DATE_MAX];
 
-		strftime(time, sizeof(time), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&when, &tm));
+		clock_format_date(repair->wall_ms / 1000, time);
 		json_array_append_new(last,
 			json_pack("{s:s, s:s, s:s}", "time", time, "what",
 				resource_command(&repair->what, true, command), "who", repair->who));

@@ -11,7 +11,7 @@
 
 struct sample {
 	size_t label; // where its labels stand in its block
-	uint64_t up, weight, active, inactive, connections, in_packets, out_packets, in_bytes, out_bytes;
+	uint64_t up, weight, active, inactive, connections, in_packets, out_packets, in_bytes, out_bytes, days;
 };
 
 static const struct {
@@ -31,7 +31,11 @@ static const struct {
 	{ "brass_backend_in_bytes_total", "counter", "bytes from clients", offsetof(struct sample, in_bytes) },
 	{ "brass_backend_out_bytes_total", "counter", "bytes to clients (nat only)",
 		offsetof(struct sample, out_bytes) },
+	{ "brass_backend_certificate_expiry_days", "gauge",
+		"whole days until the certificate that its pulse was shown expires; 0: it has expired",
+		offsetof(struct sample, days) },
 };
+#define NO_SAMPLE UINT64_MAX // this backend has none of this metric
 
 // A growing array would be copied now and then, all at once.
 #define BLOCK_SAMPLES 64
@@ -97,12 +101,23 @@ static void write_totals(struct out *out, const struct model *model)
 static void write_sample(
 	const struct walk *walk, struct out *out, const struct block *block, const struct sample *sample)
 {
-	const char *value = (const char *)sample + metrics[walk->metric].offset;
+	const char *member = (const char *)sample + metrics[walk->metric].offset;
+	const uint64_t value = *(const uint64_t *)(const void *)member;
 
+	if (value == NO_SAMPLE)
+		return;
 	out_text(out, metrics[walk->metric].name);
 	out_text(out, block->labels.text + sample->label);
-	out_digits(out, *(const uint64_t *)(const void *)value);
+	out_digits(out, value);
 	out_bytes(out, "\n", 1);
+}
+
+static uint64_t days_left(const struct backend *backend)
+{
+	const int64_t expires_s = backend->health ? backend->health->expires_s : 0,
+		      left = expires_s - clock_wall_ms() / 1000;
+
+	return !expires_s ? NO_SAMPLE : left > 0 ? (uint64_t)left / 86400 : 0;
 }
 
 static struct sample *take(struct walk *walk, const struct backend *backend)
@@ -124,7 +139,7 @@ static struct sample *take(struct walk *walk, const struct backend *backend)
 	struct sample *sample = &block->samples[block->count++];
 	*sample = (struct sample) { block->labels.len, desired_status(backend) == STATUS_UP, desired_weight(backend),
 		c->active, c->inactive, c->stats.connections, c->stats.in_packets, c->stats.out_packets,
-		c->stats.in_bytes, c->stats.out_bytes };
+		c->stats.in_bytes, c->stats.out_bytes, days_left(backend) };
 	// names have no character that Prometheus would want escaped
 	out_format(&block->labels, "{service=\"%s\",backend=\"%s\"} ", backend->service->name, backend->name);
 	out_bytes(&block->labels, "", 1);

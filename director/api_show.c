@@ -107,6 +107,17 @@ static void write_via(struct out *out, const struct backend *backend, const stru
 	out_string(out, path->problem);
 }
 
+// Of the certificate that its pulse was shown.
+static void write_expiry(struct out *out, const struct backend *backend)
+{
+	char text[CLOCK_DATE_MAX];
+
+	if (!backend->health || !backend->health->expires_s)
+		return;
+	out_key(out, "certificate_expires");
+	out_string(out, clock_format_date(backend->health->expires_s, text));
+}
+
 static void write_counters(struct out *out, const struct ipvs_counted *found)
 {
 	static const struct ipvs_counted none;
@@ -150,6 +161,7 @@ static void write_backend(struct api *api, struct out *out, const struct backend
 		write_counters(out, reconcile_find(counted, count, backend));
 	write_max_packet(api, out, backend);
 	write_via(out, backend, api->state);
+	write_expiry(out, backend);
 	if (backend->drain)
 		write_drain(out, backend->drain);
 	if (backend->agent) {

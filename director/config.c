@@ -48,6 +48,39 @@ static bool print_listen(const void *member, struct out *out)
 	return true;
 }
 
+static int parse_folders(const json_t *json, void *member, struct err *err)
+{
+	struct check_folders *folders = member;
+	const size_t count = json_array_size(json);
+
+	memset(folders, 0, sizeof(*folders));
+	if (!json_is_array(json) || count > CHECK_FOLDERS_MAX)
+		return err_set(err, -EINVAL, NULL, "found %s, allowed is a list of up to %d folders",
+			json_is_array(json) ? "more of them" : field_json_kind(json), CHECK_FOLDERS_MAX);
+	for (; folders->count < count; folders->count++) {
+		char *to = folders->items[folders->count];
+		const char *folder = json_string_value(json_array_get(json, folders->count));
+		const size_t len = folder ? strlen(folder) : 0;
+
+		if (len < 2 || *folder != '/' || len >= sizeof(folders->items[0]) || strstr(folder, "/../"))
+			return err_set(err, -EINVAL, NULL, "found %.80s, allowed is the absolute path of a folder",
+				folder ? folder : field_json_kind(json_array_get(json, folders->count)));
+		memcpy(to, folder, len - (folder[len - 1] == '/'));
+	}
+	return 0;
+}
+
+static bool print_folders(const void *member, struct out *out)
+{
+	const struct check_folders *folders = member;
+
+	out_open(out, '[');
+	for (uint32_t i = 0; i < folders->count; i++)
+		out_string(out, folders->items[i]);
+	out_close(out, '[');
+	return true;
+}
+
 static int parse_services(const json_t *json, void *member, struct err *err)
 {
 	if (!json_is_object(json))
@@ -135,6 +168,10 @@ static const struct field rows[] = {
 	{ "probe_settings", FIELD_BOOL, ROW(probe_settings), .def = "true",
 		.help = "set accept_local, and rp_filter 2 where it is 1, on devices where answers to such checks come "
 			"in; false: only say what is missing" },
+	{ "check_programs", FIELD_CUSTOM, ROW(check_programs), .parse = parse_folders, .print = print_folders,
+		.def = "[]",
+		.help = "folders whose programs pulses of type exec may run, as this daemon's user; none: no such "
+			"pulses" },
 	{ "log_level", FIELD_CHOICE, ROW(log_level), .choices = options_log_levels, .def = "\"info\"",
 		.help = "least urgent lines that are logged" },
 };
@@ -158,7 +195,7 @@ static void first_mistake(void *ctx, const struct err *mistake)
 // As far as it can be told without what agents have registered.
 static int check_services(const struct config *config, struct err *err)
 {
-	struct state nothing = { 0 };
+	struct state nothing = { .folders = &config->check_programs };
 	struct err mistake = { 0 };
 	json_t *services = json_deep_copy(config->services); // it is taken apart
 	const struct state_document document = {

@@ -6,6 +6,7 @@
 #include "director/hook.h"
 #include "director/settings.h"
 #include "director/sync.h"
+#include "shared/check.h"
 #include "shared/clock.h"
 #include "shared/confile.h"
 #include "shared/err.h"
@@ -36,6 +37,7 @@ struct config {
 		uint32_t first, last; // 0: none
 	} probe_marks;
 	bool probe_settings;
+	struct check_folders check_programs;
 	struct hook_program on_quorum_up, on_quorum_down;
 	json_t *services; // the state that is declared in the file, owned; NULL: none is
 	int log_level;

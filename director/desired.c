@@ -154,6 +154,9 @@ void desired_path(const struct probe_path *path, struct ipvs_service *ret, struc
 	*ret = (struct ipvs_service) { .key = path->key, .scheduler = "rr", .netmask = netmask(path->way.family, 0) };
 	*ret_dest = (struct ipvs_dest) { .to = path->way.to, .weight = 1 };
 	forwarding(path->way.method, &path->way.tunnel, ret_dest);
+	// or each UDP check would leave a connection behind for five minutes; TCP does not care
+	if (path->way.method != FORWARD_NAT)
+		ret->flags = IP_VS_SVC_F_ONEPACKET;
 }
 
 static int by_endpoint(const void *a, const void *b)

@@ -184,7 +184,9 @@ static void conclude(struct trouble *t)
 	for (int p = 0; p < FAULT_PROBES; p++)
 		seen.outcome[p] = t->outcomes[p] = t->looks[p].outcome;
 	// where TCP is not what is served, a reset says that the host is there, and that is all that can be asked
-	for (int p = 0; p < FAULT_PROBES && !pulse && backend->service->options.protocol != IPPROTO_TCP; p++)
+	const bool asks_tcp =
+		check_speaks_tcp(pulse ? pulse->kind : CHECK_NONE, backend->service->options.protocol == IPPROTO_TCP);
+	for (int p = 0; p < FAULT_PROBES && !asks_tcp; p++)
 		if (seen.outcome[p] == CHECK_REFUSED)
 			seen.outcome[p] = CHECK_PASS;
 	t->fault = fault_find(&seen, text);
@@ -208,13 +210,12 @@ static void conclude(struct trouble *t)
 
 static void next_round(struct trouble *t);
 
-static void on_result(void *ctx, enum check_outcome outcome, const char *reason)
+static void on_result(void *ctx, const struct check_result *result)
 {
 	struct look *look = ctx;
 
-	(void)reason;
 	look->check = NULL;
-	look->outcome = (int)outcome;
+	look->outcome = (int)result->outcome;
 	for (int p = 0; p < FAULT_PROBES; p++)
 		if (look->trouble->looks[p].check)
 			return;

@@ -49,8 +49,9 @@ struct director {
 	uv_signal_t terminate, interrupt, hangup;
 	uv_timer_t lease, resync, tick;
 	uv_prepare_t turn;
-	msec_t lease_due_ms; // when the lease timer fires, -1: it is not set
-	int repairs;         // made by the verification under way
+	msec_t lease_due_ms;          // when the lease timer fires, -1: it is not set
+	int repairs;                  // made by the verification under way
+	struct check_folders folders; // of programs that checks may run
 	struct notify notify;
 	char trouble[160]; // of the last reload, "": none
 	bool standby;      // when last looked
@@ -226,6 +227,7 @@ static void reload(struct director *d)
 		free(next);
 		return;
 	}
+	d->folders = next->check_programs; // what is declared may run them already
 	if (declare_services(d, next, &err) || reload_settings(d, next, &err)) {
 		log_error("reload: %s; the rest is taken over", err.text);
 		snprintf(d->trouble, sizeof(d->trouble), "reload not complete: %.130s", err.text);
@@ -415,11 +417,14 @@ static int load_settings(struct director *d, struct sync_wanted *ret_sync, struc
 static int open_health(struct director *d, struct err *err)
 {
 	const struct health_hooks hooks = {
+		.folders = &d->folders,
+		.ask_agent = state_ask_agent,
 		.changed = health_changed,
 		.ctx = d,
 		.probe = { .aim = state_aim, .heard = state_heard, .asked = state_asked, .ctx = &d->state },
 	};
 
+	d->folders = d->config->check_programs;
 	return health_new(&d->loop, &hooks, &d->health, err);
 }
 
@@ -455,6 +460,7 @@ static int load_state(struct director *d, struct err *err)
 		.replies = d->replies,
 		.marks = { .first = d->config->probe_marks.first, .last = d->config->probe_marks.last },
 		.reap_after_ms = d->config->reap_ms,
+		.folders = &d->folders,
 		.take_all = d->config->take_all,
 		.first_revision = (uint32_t)(clock_wall_ms() / 1000),
 		.agent_changed = agent_changed,

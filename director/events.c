@@ -83,12 +83,10 @@ static void say(const struct event *e)
 
 static void write_time(struct out *out, msec_t wall_ms)
 {
-	const time_t seconds = wall_ms / 1000;
-	char date[32], text[48];
-	struct tm tm;
+	char date[CLOCK_DATE_MAX], text[CLOCK_DATE_MAX + 8];
 
-	strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", gmtime_r(&seconds, &tm));
-	snprintf(text, sizeof(text), "%s.%03dZ", date, (int)(wall_ms % 1000));
+	clock_format_date(wall_ms / 1000, date);
+	snprintf(text, sizeof(text), "%.*s.%03dZ", (int)strcspn(date, "Z"), date, (int)(wall_ms % 1000));
 	out_string(out, text);
 }
 

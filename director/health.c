@@ -43,6 +43,9 @@ int health_new(uv_loop_t *loop, const struct health_hooks *hooks, struct health 
 		return err_set(err, -ENOMEM, NULL, "out of memory");
 	health->env.loop = loop;
 	health->hooks = *hooks;
+	health->env.folders = hooks->folders;
+	health->env.ask_agent = hooks->ask_agent;
+	health->env.ctx = hooks->probe.ctx;
 	int rc = probes_new(&health->env, &hooks->probe, &health->probes, err);
 	if (!rc)
 		rc = http_client_new(loop, &health->env.http, err);
@@ -108,17 +111,18 @@ static void sleep_until_due(struct pulse *pulse)
 			pulse->started_ms, clock_now_ms()));
 }
 
-static void on_result(void *ctx, enum check_outcome outcome, const char *reason)
+static void on_result(void *ctx, const struct check_result *result)
 {
 	struct pulse *pulse = ctx;
 	struct backend *backend = pulse->backend;
 
 	pulse->heard_ms = clock_now_ms();
 	const bool changed = health_record(backend->health, model_judge(backend), pulse->interval_ms,
-		outcome == CHECK_PASS, reason, pulse->heard_ms);
+		result->outcome == CHECK_PASS, result->reason, pulse->heard_ms);
+	backend->health->expires_s = result->expires_s;
 	sleep_until_due(pulse);
 	if (changed)
-		pulse->health->hooks.changed(pulse->health->hooks.ctx, backend, reason);
+		pulse->health->hooks.changed(pulse->health->hooks.ctx, backend, result->reason);
 }
 
 // How old another's result may be: half an interval, but younger than the last that was heard here, or a second look
@@ -145,7 +149,7 @@ static void on_due(uv_timer_t *timer)
 		char reason[120];
 
 		snprintf(reason, sizeof(reason), "cannot start the check: %s", strerror(-rc));
-		on_result(pulse, check_outcome_of(rc), reason);
+		on_result(pulse, &(struct check_result) { check_outcome_of(rc), reason, 0 });
 	}
 }
 

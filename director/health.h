@@ -11,6 +11,8 @@ struct health;
 
 // changed is called when a backend's verdict has just changed; why is what the check said.
 struct health_hooks {
+	const struct check_folders *folders; // see check.h
+	enum check_outcome (*ask_agent)(void *ctx, const struct inet_endpoint *real, const char **ret_why);
 	void (*changed)(void *ctx, struct backend *backend, const char *why);
 	void *ctx;
 	struct probe_hooks probe;

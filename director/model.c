@@ -142,6 +142,14 @@ struct agent *model_agent(const struct model *model, const char *node)
 	return agent;
 }
 
+struct agent *model_agent_at(const struct model *model, const struct inet_addr *address)
+{
+	struct agent *agent = NULL;
+
+	HASH_FIND(hh_address, model->agents_by_address, address, sizeof(*address), agent);
+	return agent;
+}
+
 // --- services ---
 
 int model_set_service(struct service *service, const struct service_options *options)
@@ -412,12 +420,23 @@ struct agent *model_add_agent(struct model *model, const char *node)
 		return NULL;
 	snprintf(agent->node, sizeof(agent->node), "%s", node);
 	HASH_ADD_STR(model->agents, node, agent);
+	HASH_ADD(hh_address, model->agents_by_address, address, sizeof(agent->address), agent);
 	return agent;
+}
+
+void model_set_agent_address(struct model *model, struct agent *agent, const struct inet_addr *address)
+{
+	if (memcmp(&agent->address, address, sizeof(*address)) == 0)
+		return;
+	HASH_DELETE(hh_address, model->agents_by_address, agent);
+	memcpy(&agent->address, address, sizeof(*address)); // padding, too: it is a key
+	HASH_ADD(hh_address, model->agents_by_address, address, sizeof(agent->address), agent);
 }
 
 void model_remove_agent(struct model *model, struct agent *agent)
 {
 	HASH_DEL(model->agents, agent);
+	HASH_DELETE(hh_address, model->agents_by_address, agent);
 	protocol_report_clear(&agent->report);
 	free(agent);
 }

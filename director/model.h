@@ -170,6 +170,7 @@ struct backend_health {
 	struct judge judge;
 	uint8_t results[MODEL_HEALTH_RING]; // 1: passed
 	uint8_t filled, next, passed;
+	int64_t expires_s;                    // of the real server's certificate, seconds since 1970; 0: it showed none
 	char reason[PROTOCOL_REASON_MAX + 1]; // of the last failure
 };
 
@@ -241,7 +242,8 @@ struct service {
 };
 
 struct agent {
-	UT_hash_handle hh; // in model->agents
+	UT_hash_handle hh;         // in model->agents
+	UT_hash_handle hh_address; // in model->agents_by_address; several may have one address
 	char node[MODEL_NAME_MAX + 1];
 	struct inet_addr address;
 	char boot[PROTOCOL_BOOT_MAX + 1];
@@ -271,7 +273,7 @@ struct model {
 	struct backend *by_name, *by_place; // all backends
 	struct shared_check *checks;
 	struct probe_path *paths, *paths_by_key;
-	struct agent *agents;
+	struct agent *agents, *agents_by_address;
 	struct drain *drains;
 	struct comeback *comebacks;
 	struct model_cursor *cursors;
@@ -283,12 +285,15 @@ struct backend *model_backend(const struct service *service, const char *name);
 // The backend with this address and port, NULL when there is none.
 struct backend *model_backend_at(const struct service *service, const struct inet_endpoint *at);
 struct agent *model_agent(const struct model *model, const char *node);
+// The agent with this address, one of them if several have it; NULL when there is none.
+struct agent *model_agent_at(const struct model *model, const struct inet_addr *address);
 
 // Add: name, key and place must be free. NULL without memory.
 struct service *model_add_service(struct model *model, const char *name, const struct service_options *options);
 struct backend *model_add_backend(
 	struct service *service, const char *name, const struct backend_options *options, struct agent *agent);
 struct agent *model_add_agent(struct model *model, const char *node);
+void model_set_agent_address(struct model *model, struct agent *agent, const struct inet_addr *address);
 
 // Replace all options, key or place included (which must be free). 0 or -ENOMEM, then nothing was changed.
 int model_set_service(struct service *service, const struct service_options *options);
@@ -326,8 +331,10 @@ void model_cursor_stop(struct model_cursor *cursor, struct model *model);
 
 // Across fields: what the tables cannot say. 0 or -EINVAL with field and sentence. Fill in what one field says of
 // another (a backend's port). -- model_check.c
-int model_check_service(struct service_options *options, struct err *err);
-int model_check_backend(const struct service_core *service, struct backend_options *options, struct err *err);
+// folders: of the programs that checks may run; NULL: any, for what was let in before.
+int model_check_service(struct service_options *options, const struct check_folders *folders, struct err *err);
+int model_check_backend(const struct service_core *service, struct backend_options *options,
+	const struct check_folders *folders, struct err *err);
 // The part of it that is about both.
 int model_check_fits(const struct service_core *service, const struct backend_core *options, struct err *err);
 // New service options must suit the backends that are there. Key changes are the caller's business.

@@ -40,15 +40,13 @@ static int check_place(struct service_options *options, struct err *err)
 	return 0;
 }
 
-// Whoever reaches the API would run programs here, as this daemon's user.
-static int check_pulse(const struct check_spec *pulse, struct err *err)
+// Whoever reaches the API would run programs here, as this daemon's user: only those that its own file lets them.
+static int check_pulse(const struct check_spec *pulse, const struct check_folders *folders, struct err *err)
 {
-	int rc = pulse->kind == CHECK_EXEC
-		? err_set(err, -EINVAL, "type",
-			  "found exec, allowed are none, tcp and http: programs are run by agents only, as their own "
-			  "files say")
-		: check_complete(pulse, err);
+	int rc = check_complete(pulse, err);
 
+	if (!rc)
+		rc = check_may_exec(pulse, folders, err) ? -EINVAL : 0;
 	if (rc)
 		err_prefix(err, "pulse");
 	return rc;
@@ -64,12 +62,12 @@ static int check_pool(const struct pool_options *pool, struct err *err)
 	return 0;
 }
 
-int model_check_service(struct service_options *options, struct err *err)
+int model_check_service(struct service_options *options, const struct check_folders *folders, struct err *err)
 {
 	int rc = check_place(options, err);
 
 	if (!rc)
-		rc = check_pulse(&options->pulse, err);
+		rc = check_pulse(&options->pulse, folders, err);
 	if (!rc)
 		rc = check_pool(&options->pool, err);
 	if (rc)
@@ -115,14 +113,15 @@ int model_check_fits(const struct service_core *service, const struct backend_co
 	return tunnel_check(options->method, &options->tunnel, err);
 }
 
-int model_check_backend(const struct service_core *service, struct backend_options *options, struct err *err)
+int model_check_backend(const struct service_core *service, struct backend_options *options,
+	const struct check_folders *folders, struct err *err)
 {
 	if (!options->port && service->port && field_is_set(&backend_fields, options, "port"))
 		return err_set(err, -EINVAL, "port", "found 0, allowed is 1 to 65535, or nothing for the service's %u",
 			service->port);
 	if (!options->port)
 		options->port = service->port;
-	int rc = check_pulse(&options->pulse, err);
+	int rc = check_pulse(&options->pulse, folders, err);
 
 	return rc ? rc : model_check_fits(service, &options->core, err);
 }

@@ -30,7 +30,7 @@ bool model_probe_way(const struct backend *backend, struct probe_way *ret)
 	const struct check_spec *spec = model_pulse(backend);
 	const uint16_t port = spec ? (uint16_t)spec->args.port : 0;
 
-	if (!spec)
+	if (!spec || spec->kind == CHECK_EXEC || spec->kind == CHECK_AGENT) // these send no packets of ours
 		return false;
 	switch ((enum check_via)spec->via) {
 	case CHECK_VIA_RIP:

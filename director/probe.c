@@ -26,10 +26,9 @@ struct probe {
 	uint32_t runs;       // begun
 	struct probe_wait *waiting;
 	// the last result, kept while there are several users
-	msec_t ended_ms; // 0: there is none
-	enum check_outcome outcome;
-	char *reason;
-	msec_t rejected_ms; // 0: it was not, or has passed since
+	msec_t ended_ms;            // 0: there is none
+	struct check_result result; // its reason is owned
+	msec_t rejected_ms;         // 0: it was not, or has passed since
 	enum check_outcome rejected;
 	struct probe_key {
 		struct check_spec spec; // without what is each user's own
@@ -109,16 +108,27 @@ void probe_leave(struct probe *probe, struct probe_wait *wait)
 		return;
 	check_cancel(probe->check);
 	HASH_DEL(probe->probes->all, probe);
-	free(probe->reason);
+	free((char *)(uintptr_t)probe->result.reason);
 	free(probe);
 }
 
-static void tell(struct probe_wait *wait, enum check_outcome outcome, const char *reason)
+static void tell(struct probe_wait *wait, const struct check_result *result)
 {
 	const check_done_fn done = wait->done;
 
 	wait->done = NULL;
-	done(wait->ctx, outcome, reason);
+	done(wait->ctx, result);
+}
+
+// For the other users, as long as it is young.
+static void keep(struct probe *probe, const struct check_result *result)
+{
+	char *reason = probe->users > 1 ? strdup(result->reason) : NULL;
+
+	free((char *)(uintptr_t)probe->result.reason);
+	probe->result = *result;
+	probe->result.reason = reason;
+	probe->ended_ms = reason ? clock_now_ms() : 0;
 }
 
 static void note_rejection(struct probe *probe, enum check_outcome outcome)
@@ -139,7 +149,7 @@ bool probe_was_rejected(const struct probe *probe, msec_t max_age_ms, enum check
 	return true;
 }
 
-static void on_result(void *ctx, enum check_outcome outcome, const char *reason);
+static void on_result(void *ctx, const struct check_result *result);
 
 // Starts a run. 0 or -errno.
 static int begin(struct probe *probe, bool straight)
@@ -156,10 +166,11 @@ static int begin(struct probe *probe, bool straight)
 	return check_start(probes->env, &probe->key.spec, &target, on_result, probe, &probe->check);
 }
 
-static void on_result(void *ctx, enum check_outcome outcome, const char *reason)
+static void on_result(void *ctx, const struct check_result *result)
 {
 	struct probe *probe = ctx;
 	const struct probe_hooks *hooks = &probe->probes->hooks;
+	const enum check_outcome outcome = result->outcome;
 	const uint32_t run = probe->runs;
 
 	probe->check = NULL;
@@ -171,20 +182,15 @@ static void on_result(void *ctx, enum check_outcome outcome, const char *reason)
 		probe->again = true;
 		return;
 	}
-	free(STEAL(probe->reason));
-	probe->ended_ms = 0;
 	note_rejection(probe, outcome);
-	if (probe->users > 1 && (probe->reason = strdup(reason))) {
-		probe->ended_ms = clock_now_ms();
-		probe->outcome = outcome;
-	}
+	keep(probe, result);
 	// whoever is told may ask for another run, or leave, and the last one takes the probe along
 	probe->users++;
 	while (probe->waiting && probe->waiting->run == run) {
 		struct probe_wait *wait = probe->waiting;
 
 		DL_DELETE(probe->waiting, wait);
-		tell(wait, outcome, reason);
+		tell(wait, result);
 	}
 	probe_leave(probe, &(struct probe_wait) { 0 });
 }
@@ -195,7 +201,7 @@ int probe_run(struct probe *probe, msec_t max_age_ms, struct probe_wait *wait, c
 		return 0; // it waits already
 	*wait = (struct probe_wait) { .done = done, .ctx = ctx };
 	if (probe->ended_ms && clock_now_ms() - probe->ended_ms <= max_age_ms) {
-		tell(wait, probe->outcome, probe->reason);
+		tell(wait, &probe->result);
 		return 0;
 	}
 	if (!probe->check) {

@@ -258,7 +258,7 @@ int state_put_service(struct state *state, const char *name, const struct servic
 	struct service_options options = *given, old;
 	char names[256];
 
-	int rc = model_check_service(&options, err);
+	int rc = model_check_service(&options, state->folders, err);
 	if (rc)
 		return rc;
 	if (service) {
@@ -295,7 +295,7 @@ int state_set_service(
 {
 	struct service_options options = *given, old;
 	char names[256];
-	int rc = model_check_service(&options, err);
+	int rc = model_check_service(&options, state->folders, err);
 
 	if (rc)
 		return rc;
@@ -363,7 +363,7 @@ int state_put_backend(struct state *state, struct service *service, const char *
 	struct backend_options options = *given, old;
 	char names[256];
 
-	int rc = model_check_backend(&service->options, &options, err);
+	int rc = model_check_backend(&service->options, &options, state->folders, err);
 	if (rc)
 		return rc;
 	if (backend && backend->agent)
@@ -404,7 +404,7 @@ int state_set_backend(
 	if (backend->agent)
 		return err_set(err, -EEXIST, NULL,
 			"backend %s belongs to an agent: change it in the agent's configuration", backend->name);
-	int rc = model_check_backend(&service->options, &options, err);
+	int rc = model_check_backend(&service->options, &options, state->folders, err);
 	if (rc)
 		return rc;
 	const char *moved = model_moved_backend(backend, &options);

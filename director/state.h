@@ -49,7 +49,8 @@ struct state {
 	} marks;
 	msec_t reap_after_ms;
 	uint32_t first_revision; // agents' revisions start here, so that they differ from those of an earlier run
-	bool take_all;           // services in the kernel that we do not know are removed, not left alone
+	const struct check_folders *folders; // of the programs that checks may run
+	bool take_all;                       // services in the kernel that we do not know are removed, not left alone
 	// an agent should hear of something: wake its held request
 	void (*agent_changed)(void *ctx, struct agent *agent);
 	// an agent is about to go
@@ -172,6 +173,10 @@ int state_kept_sync(struct store *store, struct sync_wanted *ret, struct err *er
 // --- agents: state_agent.c ---
 
 // A report of an agent, whose lists are taken over (and left empty) on success.
+// For checks of type agent, see check.h: is the agent of this address alive, and does it say of nothing that it serves
+// at this port that it is not well?
+enum check_outcome state_ask_agent(void *state, const struct inet_endpoint *real, const char **ret_why);
+
 int state_report(
 	struct state *state, const char *node, struct protocol_report *report, struct agent **ret, struct err *err);
 // The agent leaves: its backends go at once.

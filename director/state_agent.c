@@ -56,7 +56,7 @@ static int agent_options(const struct service *service, const struct agent *agen
 	if (service->options.fwmark)
 		return err_set(err, -EINVAL, NULL,
 			"service %s goes by firewall mark: it has no VIP that an agent could set up", service->name);
-	return model_check_backend(&service->options, ret, err);
+	return model_check_backend(&service->options, ret, NULL, err);
 }
 
 // Why this agent's backend cannot stand in the service: 0 when it can.
@@ -258,13 +258,38 @@ static void touch_backends(struct state *state, struct agent *agent)
 		state_touch_backend(state, b);
 }
 
+enum check_outcome state_ask_agent(void *ctx, const struct inet_endpoint *real, const char **ret_why)
+{
+	struct state *state = ctx;
+	const struct agent *agent = model_agent_at(&state->model, &real->addr);
+
+	*ret_why = "has not registered";
+	if (!agent)
+		return CHECK_BROKEN;
+	*ret_why = "is lost: its lease ran out";
+	if (agent->lost)
+		return CHECK_TIMEOUT;
+	*ret_why = "well";
+	for (size_t i = 0; i < agent->report.count; i++) {
+		const struct protocol_backend *said = &agent->report.backends[i];
+		const struct service *service = model_service(&state->model, said->service);
+		const uint16_t port = said->port ? said->port : service ? service->options.port : 0;
+
+		if (port != real->port || said->state == PROTOCOL_UP)
+			continue;
+		*ret_why = *said->reason ? said->reason : "not ready";
+		return CHECK_WRONG;
+	}
+	return CHECK_PASS;
+}
+
 // The report becomes the agent's, whose old one is freed.
-static void take_report(struct agent *agent, struct protocol_report *report)
+static void take_report(struct model *model, struct agent *agent, struct protocol_report *report)
 {
 	protocol_report_clear(&agent->report);
 	agent->report = *report;
 	*report = (struct protocol_report) { 0 };
-	agent->address = agent->report.address;
+	model_set_agent_address(model, agent, &agent->report.address);
 	agent->ttl_ms = agent->report.ttl_ms;
 	snprintf(agent->boot, sizeof(agent->boot), "%s", agent->report.boot);
 }
@@ -300,7 +325,7 @@ int state_report(
 		if (rc)
 			return rc;
 	}
-	take_report(agent, report);
+	take_report(&state->model, agent, report);
 	bool was_lost = lease_renew(agent, clock_now_ms(), state->reap_after_ms);
 	if (is_new || was_lost) {
 		char addr[INET_ADDR_MAX], why[INET_ADDR_MAX + 8];
@@ -367,7 +392,7 @@ int state_restore_agent(struct state *state, const char *node, const char *text,
 		protocol_report_clear(&report);
 		return rc ? rc : err_set(err, -ENOMEM, NULL, "out of memory");
 	}
-	take_report(agent, &report);
+	take_report(&state->model, agent, &report);
 	if (!agent->revision)
 		agent->revision = state->first_revision;
 	// a full lease from now: while we were away nobody could renew it. A lost one stays lost until it reports.

@@ -75,7 +75,7 @@ static void read_backend(struct reading *reading, struct service *service, const
 		field_mistakes(&backend_fields, json, &options, mistake, reading);
 		return;
 	}
-	int rc = model_check_backend(&service->options, &options, &err);
+	int rc = model_check_backend(&service->options, &options, reading->state->folders, &err);
 	if (!rc)
 		rc = state_check_place(service, NULL, &options, &err);
 	if (!rc)
@@ -137,7 +137,7 @@ static void read_service(struct reading *reading, json_t *json)
 	if (field_parse(&service_fields, json, &options, &err)) {
 		field_mistakes(&service_fields, json, &options, mistake, reading);
 	} else {
-		int rc = model_check_service(&options, &err);
+		int rc = model_check_service(&options, reading->state->folders, &err);
 
 		if (!rc)
 			rc = state_check_mark(reading->state, &options, &err);

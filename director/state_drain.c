@@ -141,7 +141,8 @@ int state_move_backend(struct state *state, struct backend *backend, const struc
 
 	if (backend->agent)
 		return state_set_backend(state, backend, given, err);
-	int rc = model_check_backend(&service->options, &options, err); // which says what port it is by default
+	int rc = model_check_backend(
+		&service->options, &options, state->folders, err); // which says what port it is by default
 	if (!rc && !model_moved_backend(backend, &options))
 		return state_set_backend(state, backend, given, err);
 	if (!rc)
@@ -197,7 +198,7 @@ int state_move_service(struct state *state, struct service *service, const struc
 	struct service_options options = *given, old;
 	char name[MODEL_NAME_MAX + 1], old_as[MODEL_NAME_MAX + 1];
 
-	int rc = model_check_service(&options, err);
+	int rc = model_check_service(&options, state->folders, err);
 	if (rc)
 		return rc;
 	if (!model_moved_service(service, &options))

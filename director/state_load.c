@@ -37,7 +37,7 @@ static int restore_service(struct state *state, const char *name, const char *te
 	}
 	int rc = parse_row(&service_fields, text, &options, err);
 	if (!rc)
-		rc = model_check_service(&options, err);
+		rc = model_check_service(&options, NULL, err);
 	if (!rc)
 		rc = state_check_mark(state, &options, err);
 	if (rc)
@@ -62,7 +62,7 @@ static int restore_backend(struct state *state, const char *owner, const char *n
 	if (!rc && !service)
 		rc = err_set(err, -EINVAL, NULL, "its service is missing");
 	if (!rc)
-		rc = model_check_backend(&service->options, &options, err);
+		rc = model_check_backend(&service->options, &options, NULL, err);
 	if (rc)
 		return rc;
 	if (backend)
@@ -173,7 +173,7 @@ bool state_accepts_row(void *ctx, enum store_kind kind, const char *owner, const
 	switch (kind) {
 	case STORE_SERVICE:
 		return parse_row(&service_fields, text, &service, NULL) == 0 &&
-			model_check_service(&service, NULL) == 0;
+			model_check_service(&service, NULL, NULL) == 0;
 	case STORE_BACKEND:
 		return parse_row(&backend_fields, text, &backend, NULL) == 0;
 	case STORE_AGENT:

@@ -7,96 +7,17 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct field_choice kind_choices[] = {
-	{ "none", CHECK_NONE },
-	{ "tcp", CHECK_TCP },
-	{ "http", CHECK_HTTP },
-	{ "exec", CHECK_EXEC },
-	{ NULL, 0 },
-};
-
-const struct field_choice check_via_choices[] = {
-	{ "auto", CHECK_VIA_AUTO },
-	{ "rip", CHECK_VIA_RIP },
-	{ "vip", CHECK_VIA_VIP },
-	{ NULL, 0 },
-};
-
 static const struct check_type *const types[] = {
 	[CHECK_TCP] = &check_tcp,
 	[CHECK_HTTP] = &check_http,
+	[CHECK_HTTPS] = &check_http,
+	[CHECK_UDP] = &check_udp,
+	[CHECK_DNS] = &check_dns,
+	[CHECK_GRPC] = &check_grpc,
 	[CHECK_EXEC] = &check_exec,
-};
-
-#define ARG(member) .offset = offsetof(struct check_args, member), .size = sizeof(((struct check_args *)NULL)->member)
-#define SPEC(member) .offset = offsetof(struct check_spec, member), .size = sizeof(((struct check_spec *)NULL)->member)
-
-// GORB's clients send "" for what they do not set.
-static int parse_path(const json_t *json, void *member, struct err *err)
-{
-	const struct field row = { .type = FIELD_STRING, ARG(path) };
-	int rc = field_read_value(&row, json, member, err);
-
-	if (!rc && !*(const char *)member)
-		memcpy(member, "/", 2);
-	return rc;
-}
-
-static bool print_path(const void *member, struct out *out)
-{
-	out_string(out, member);
-	return true;
-}
-
-static const struct field arg_rows[] = {
-	{ "method", FIELD_NAME, ARG(method), .def = "\"GET\"", .help = "HTTP method" },
-	{ "port", FIELD_UINT, ARG(port), .max = 65535, .def = "0", .help = "0: the backend's own" },
-	{ "path", FIELD_CUSTOM, ARG(path), .parse = parse_path, .print = print_path, .def = "\"/\"",
-		.help = "HTTP path" },
-	{ "host", FIELD_STRING, ARG(host), .help = "HTTP Host header; default: the address" },
-	{ "expect", FIELD_UINT, ARG(expect), .min = 100, .max = 599, .def = "200", .help = "HTTP status that passes" },
-	{ "command", FIELD_CUSTOM, ARG(command), .parse = check_parse_command, .print = check_print_command,
-		.help = "exec: the program and its arguments" },
-	{ "user", FIELD_NAME, ARG(user), .help = "exec: who runs it" },
-};
-
-static const struct check_args arg_defaults = CHECK_ARGS_DEFAULTS;
-
-static const struct field_table arg_fields = {
-	.what = "pulse's args",
-	.rows = arg_rows,
-	.count = ARRAY_SIZE(arg_rows),
-	.size = sizeof(struct check_args),
-	.set_offset = -1,
-	.defaults = &arg_defaults,
-};
-
-static const struct field spec_rows[] = {
-	{ "type", FIELD_CHOICE, SPEC(kind), .choices = kind_choices, .def = "\"tcp\"", .help = "kind of check" },
-	{ "interval", FIELD_DURATION, SPEC(interval_ms), .min = 100, .max = 86400000, .def = "\"1m\"",
-		.help = "time between two checks" },
-	{ "timeout", FIELD_DURATION, SPEC(timeout_ms), .min = 50, .max = 3600000, .def = "\"5s\"",
-		.help = "no answer after this is a failure" },
-	{ "args", FIELD_OBJECT, SPEC(args), .sub = &arg_fields, .def = "{}",
-		.help = "method, port, path, host, expect; exec (agents only): command, user" },
-	{ "via", FIELD_CHOICE, SPEC(via), .choices = check_via_choices, .def = "\"auto\"",
-		.help = "way of its packets: rip to the real server's own address, vip as traffic goes; auto: vip for "
-			"dr and tunnels" },
-	{ "full_size", FIELD_BOOL, SPEC(full_size), .def = "false",
-		.help = "with vip: it passes only when a packet gets through that is as large as the path should "
-			"carry" },
-	{ "path", FIELD_CUSTOM, SPEC(args.path), .parse = parse_path, .hidden = true },
-};
-
-static const struct check_spec spec_defaults = { CHECK_SPEC_DEFAULTS, .kind = CHECK_TCP };
-
-const struct field_table check_fields = {
-	.what = "pulse",
-	.rows = spec_rows,
-	.count = ARRAY_SIZE(spec_rows),
-	.size = sizeof(struct check_spec),
-	.set_offset = offsetof(struct check_spec, set),
-	.defaults = &spec_defaults,
+	[CHECK_AGENT] = &check_agent,
+	[CHECK_ALL] = &check_group,
+	[CHECK_ANY] = &check_group,
 };
 
 const char *check_target_format(const struct check_target *target, char buf[CHECK_TARGET_MAX])
@@ -108,6 +29,11 @@ const char *check_target_format(const struct check_target *target, char buf[CHEC
 	snprintf(buf, CHECK_TARGET_MAX, "%s via VIP %s", inet_endpoint_format(&target->real, real),
 		inet_addr_format(&target->to.addr, vip));
 	return buf;
+}
+
+const struct inet_endpoint *check_target_real(const struct check_target *target)
+{
+	return inet_addr_is_set(&target->real.addr) ? &target->real : &target->to;
 }
 
 struct sockpath check_path(const struct check_target *target)
@@ -141,18 +67,6 @@ int check_start(const struct check_env *env, const struct check_spec *spec, cons
 	return 0;
 }
 
-int check_complete(const struct check_spec *spec, struct err *err)
-{
-	const bool is_exec = spec->kind == CHECK_EXEC;
-
-	if (is_exec && !*spec->args.command)
-		return err_set(err, -EINVAL, "args.command", "missing; a check of type exec needs it");
-	if (!is_exec && (*spec->args.command || *spec->args.user))
-		return err_set(err, -EINVAL, *spec->args.command ? "args.command" : "args.user",
-			"found with type %s; only exec has one", field_choice_name(kind_choices, spec->kind));
-	return 0;
-}
-
 void check_cancel(struct check *check)
 {
 	if (check)
@@ -173,9 +87,30 @@ enum check_outcome check_outcome_of(int error)
 	case -ENETUNREACH:
 	case -EHOSTDOWN:
 		return CHECK_UNREACHABLE;
+	case -EPROTO: // of libcurl, see http_client.h
+	case -EKEYREJECTED:
+		return CHECK_WRONG;
 	default:
 		return CHECK_BROKEN;
 	}
+}
+
+void check_explain(int fd, enum check_outcome *outcome, const char **why)
+{
+	static const struct {
+		enum check_outcome outcome;
+		const char *why;
+	} icmp[] = {
+		[SOCKPATH_ICMP_PORT] = { CHECK_NO_PORT, "rejected (ICMP port unreachable)" },
+		[SOCKPATH_ICMP_PROTOCOL] = { CHECK_NO_PROTOCOL, "rejected (ICMP protocol unreachable)" },
+		[SOCKPATH_ICMP_PROHIBITED] = { CHECK_PROHIBITED, "rejected (ICMP: prohibited by a filter)" },
+	};
+	const enum sockpath_icmp said = sockpath_icmp(fd);
+
+	if (said == SOCKPATH_ICMP_NONE || said == SOCKPATH_ICMP_OTHER)
+		return;
+	*outcome = icmp[said].outcome;
+	*why = icmp[said].why;
 }
 
 const char *check_outcome_name(enum check_outcome outcome)

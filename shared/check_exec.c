@@ -81,19 +81,46 @@ bool check_print_command(const void *member, struct out *out)
 	return true;
 }
 
-int check_find_user(struct check_args *args, struct err *err)
+int check_find_user(const char *name, struct check_user *ret, struct err *err)
 {
-	if (!*args->user)
+	*ret = (struct check_user) { 0 };
+	if (!*name)
 		return 0;
 	errno = 0;
-	const struct passwd *user = getpwnam(args->user);
+	const struct passwd *user = getpwnam(name);
 
 	if (!user)
-		return err_set(err, -EINVAL, "args.user", "found \"%s\", which is no user here%s%s", args->user,
+		return err_set(err, -EINVAL, "args.user", "found \"%s\", which is no user here%s%s", name,
 			errno ? ": " : "", errno ? strerror(errno) : "");
-	args->uid = user->pw_uid;
-	args->gid = user->pw_gid;
+	*ret = (struct check_user) { user->pw_uid, user->pw_gid };
 	return 0;
+}
+
+int check_may_exec(const struct check_spec *spec, const struct check_folders *folders, struct err *err)
+{
+	struct check_spec parts[CHECK_PARTS_MAX];
+	const int count = spec->kind == CHECK_ALL || spec->kind == CHECK_ANY ? check_parts(&spec->args, parts) : 0;
+	const char *program = spec->args.command;
+
+	for (int i = 0; i < count; i++) {
+		int rc = check_may_exec(&parts[i], folders, err);
+
+		if (rc)
+			return rc;
+	}
+	if (spec->kind != CHECK_EXEC || !folders)
+		return 0;
+	for (uint32_t i = 0; i < folders->count && !strstr(program, "/../"); i++) {
+		const size_t len = strlen(folders->items[i]);
+
+		if (strncmp(program, folders->items[i], len) == 0 && program[len] == '/')
+			return 0;
+	}
+	return folders->count
+		? err_set(err, -EACCES, "args.command",
+			  "found %.80s, allowed are programs in the folders that check_programs names", program)
+		: err_set(err, -EACCES, "args.command",
+			  "found %.80s, but check_programs names no folder whose programs may be run", program);
 }
 
 // --- a run ---
@@ -150,7 +177,7 @@ static void finish(struct exec_check *check, enum check_outcome outcome, const c
 	check->over = true;
 	uv_timer_stop(&check->timer);
 	snprintf(reason, sizeof(reason), "%s: %s%s%s", check->base.what, why, *line ? ": " : "", line);
-	check->base.done(check->base.ctx, outcome, reason);
+	check->base.done(check->base.ctx, &(struct check_result) { outcome, reason, 0 });
 }
 
 static void on_exit_of(uv_process_t *process, int64_t code, int signal)
@@ -236,7 +263,14 @@ static int spawn(struct exec_check *check, const struct check_env *env, const st
 	const struct check_args *args = &spec->args;
 	char *words[WORDS_MAX + 1];
 	struct surroundings around;
+	struct check_user user;
 	size_t count = 0;
+	int rc = check_may_exec(spec, env->folders, NULL);
+
+	if (!rc)
+		rc = check_find_user(args->user, &user, NULL);
+	if (rc)
+		return rc;
 
 	for (const char *word = args->command; *word && count < WORDS_MAX; word += strlen(word) + 1)
 		words[count++] = (char *)(uintptr_t)word;
@@ -256,8 +290,8 @@ static int spawn(struct exec_check *check, const struct check_env *env, const st
 		.flags = UV_PROCESS_DETACHED | (*args->user ? UV_PROCESS_SETUID | UV_PROCESS_SETGID : 0),
 		.stdio_count = ARRAY_SIZE(stdio),
 		.stdio = stdio,
-		.uid = args->uid,
-		.gid = args->gid,
+		.uid = user.uid,
+		.gid = user.gid,
 	};
 
 	// libraries open descriptors as they like: none of them is the program's business

@@ -1,37 +1,79 @@
 // SPDX-License-Identifier: Apache-2.0
-// Passes when the answer has the expected status. Redirects are not followed: a redirect is an answer like any other.
+// Passes when the answer has one of the expected statuses, and in its body what is looked for. Redirects are not
+// followed: a redirect is an answer like any other.
 #include "shared/check.h"
 
+#include "shared/check_text.h"
 #include "shared/util.h"
 
 #include <errno.h>
+#include <regex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define BODY_KEPT 1024 // bytes; the body is not looked at
+#define BODY_READ 65536 // bytes; longer answers are not waited for
 
 struct http_check {
 	struct check base;
 	struct http_call *call;
-	uint32_t expect;
+	char expect[sizeof(((struct check_args *)NULL)->expect)];
+	struct check_body body;
+	int version; // that must have been spoken; 0: any
 };
+
+static bool body_matches(const struct check_body *wanted, const struct http_answer *answer)
+{
+	regex_t regex;
+
+	if (!wanted->regex)
+		return memmem(answer->body, answer->len, wanted->pattern, strlen(wanted->pattern));
+	if (regcomp(&regex, wanted->pattern, REG_EXTENDED | REG_NOSUB))
+		return false;
+	// a zero byte would end the text
+	regmatch_t all = { .rm_so = 0, .rm_eo = (regoff_t)answer->len };
+	const bool found = regexec(&regex, answer->body, 1, &all, REG_STARTEND) == 0;
+
+	regfree(&regex);
+	return found;
+}
+
+static enum check_outcome judge(
+	const struct http_check *check, const struct http_answer *answer, char *why, size_t size)
+{
+	char said[64];
+
+	if (answer->error) {
+		snprintf(why, size, "%s", answer->text);
+		return check_outcome_of(answer->error);
+	}
+	if (!check_text_has_status(check->expect, answer->status)) {
+		snprintf(why, size, "status %ld, expected %s", answer->status, check->expect);
+		return CHECK_WRONG;
+	}
+	if (check->version && answer->version != check->version) {
+		snprintf(
+			why, size, "answered in HTTP/%s, expected 2", answer->version == 1 ? "1.1" : "another version");
+		return CHECK_WRONG;
+	}
+	if (*check->body.pattern && !body_matches(&check->body, answer)) {
+		snprintf(why, size, "status %ld, body \"%s\"%s, expected \"%.80s\" in it", answer->status,
+			check_text_quote(answer->body, answer->len, said, sizeof(said)),
+			answer->len >= sizeof(said) ? "..." : "", check->body.pattern);
+		return CHECK_WRONG;
+	}
+	snprintf(why, size, "status %ld, expected %s", answer->status, check->expect);
+	return CHECK_PASS;
+}
 
 static void on_answer(void *ctx, const struct http_answer *answer)
 {
 	struct http_check *check = ctx;
-	enum check_outcome outcome = check_outcome_of(answer->error);
-	char reason[400];
+	char reason[sizeof(check->base.what) + 320], why[300];
+	const enum check_outcome outcome = judge(check, answer, why, sizeof(why));
 
-	if (answer->error) {
-		snprintf(reason, sizeof(reason), "%s: %s", check->base.what, answer->text);
-	} else {
-		if (answer->status != (long)check->expect)
-			outcome = CHECK_WRONG;
-		snprintf(reason, sizeof(reason), "%s: status %ld, expected %u", check->base.what, answer->status,
-			check->expect);
-	}
-	check->base.done(check->base.ctx, outcome, reason);
+	snprintf(reason, sizeof(reason), "%s: %s", check->base.what, why);
+	check->base.done(check->base.ctx, &(struct check_result) { outcome, reason, answer->expires_s });
 	free(check);
 }
 
@@ -43,48 +85,56 @@ static void http_cancel(struct check *base)
 	free(check);
 }
 
-// A header that makes the request longer than two packets, so that one of them is full. 0 or -ENOMEM.
-static int make_fill(uint32_t full_size, char **ret)
+// The headers with one more, which makes the request longer than two packets, so that one of them is full. 0 or
+// -ENOMEM.
+static int make_headers(const char *headers, uint32_t full_size, char **ret)
 {
 	static const char name[] = "X-Brass-Fill: ";
 	const size_t most = 7168, len = 2 * (size_t)full_size < most ? 2 * (size_t)full_size : most;
-	char *fill = malloc(sizeof(name) + len);
+	char *text = malloc(strlen(headers) + sizeof(name) + len + 1);
 
-	if (!fill)
+	if (!text)
 		return -ENOMEM;
-	memcpy(fill, name, sizeof(name) - 1);
-	memset(fill + sizeof(name) - 1, 'x', len);
-	fill[sizeof(name) - 1 + len] = '\0';
-	*ret = fill;
+	char *end = stpcpy(text, headers);
+	if (full_size) {
+		end = stpcpy(end, name);
+		memset(end, 'x', len);
+		memcpy(end + len, "\n", 2);
+	}
+	*ret = text;
 	return 0;
 }
 
 static int http_start(const struct check_env *env, const struct check_spec *spec, const struct check_target *target,
 	struct check **ret)
 {
-	char url[INET_ENDPOINT_MAX + sizeof(spec->args.path) + 16], text[INET_ENDPOINT_MAX], place[CHECK_TARGET_MAX];
-	_cleanup_free_ char *fill = NULL;
+	const struct check_args *args = &spec->args;
+	const bool tls = spec->kind == CHECK_HTTPS;
+	char place[CHECK_TARGET_MAX];
+	_cleanup_free_ char *headers = NULL;
 	struct http_check *check = calloc(1, sizeof(*check));
 
-	if (!check || (target->full_size && make_fill(target->full_size, &fill))) {
+	if (!check || make_headers(args->headers, target->full_size, &headers)) {
 		free(check);
 		return -ENOMEM;
 	}
-	inet_endpoint_format(&target->to, text);
-	snprintf(check->base.what, sizeof(check->base.what), "%s from %s", spec->args.method,
+	snprintf(check->base.what, sizeof(check->base.what), "%s from %s", args->method,
 		check_target_format(target, place));
-	snprintf(url, sizeof(url), "http://%s%s%s", text, spec->args.path[0] == '/' ? "" : "/", spec->args.path);
-	check->expect = spec->args.expect;
+	memcpy(check->expect, args->expect, sizeof(check->expect));
+	check->body = args->body;
+	check->version = args->http_version == 2 ? 2 : 0;
 	const struct http_request request = {
-		.method = spec->args.method,
-		.url = url,
-		.host_header = spec->args.host[0] ? spec->args.host : NULL,
-		.connect_timeout_ms = spec->timeout_ms,
+		.method = args->method,
+		.path_and_query = args->path,
+		.at = target->to,
+		.host_header = args->host[0] ? args->host : NULL,
 		.timeout_ms = spec->timeout_ms,
-		.answer_max = BODY_KEPT,
+		.answer_max = BODY_READ,
 		.cut_answer = true,
 		.fresh_connection = true,
-		.header = fill,
+		.headers = headers,
+		.http2 = args->http_version == 2,
+		.tls = tls ? &(struct http_tls) { args->verify, args->sni, args->ca, args->cert, args->key } : NULL,
 		.path = check_path(target),
 	};
 	int rc = http_client_start(env->http, &request, on_answer, check, &check->call, NULL);

@@ -69,3 +69,13 @@ const char *clock_format_duration(msec_t ms, char buf[CLOCK_DURATION_MAX])
 	snprintf(buf, CLOCK_DURATION_MAX, "%" PRId64 "%s", ms / units[i].ms, units[i].name);
 	return buf;
 }
+
+const char *clock_format_date(int64_t seconds_since_1970, char buf[CLOCK_DATE_MAX])
+{
+	const time_t when = (time_t)seconds_since_1970;
+	struct tm tm;
+
+	if (!gmtime_r(&when, &tm) || !strftime(buf, CLOCK_DATE_MAX, "%Y-%m-%dT%H:%M:%SZ", &tm))
+		buf[0] = '\0';
+	return buf;
+}

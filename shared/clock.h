@@ -20,4 +20,8 @@ int clock_parse_duration(const char *text, msec_t *ret_ms);
 #define CLOCK_DURATION_MAX 24
 const char *clock_format_duration(msec_t ms, char buf[CLOCK_DURATION_MAX]);
 
+// Prints a moment as RFC 3339 has it, in UTC: "2026-11-25T16:38:06Z". Returns buf.
+#define CLOCK_DATE_MAX 32
+const char *clock_format_date(int64_t seconds_since_1970, char buf[CLOCK_DATE_MAX]);
+
 #endif

@@ -224,15 +224,24 @@ static void write_row(const struct field *row, const void *obj, enum field_which
 		out_rewind(out, mark);
 }
 
+static bool is_default(const struct field_table *table, const struct field *row, const void *obj)
+{
+	return table->defaults &&
+		memcmp((const char *)obj + row->offset, (const char *)table->defaults + row->offset, row->size) == 0;
+}
+
 void field_write_members(const struct field_table *table, const void *obj, enum field_which which, struct out *out)
 {
 	const uint64_t *set = which == FIELD_ALL || table->set_offset < 0
 		? NULL
 		: (const uint64_t *)(const void *)((const char *)obj + table->set_offset);
 
-	for (size_t i = 0; i < table->count; i++)
-		if (!table->rows[i].hidden && (!set || *set >> i & 1))
-			write_row(&table->rows[i], obj, which, out);
+	for (size_t i = 0; i < table->count; i++) {
+		const struct field *row = &table->rows[i];
+
+		if (!row->hidden && (!set || *set >> i & 1) && !(row->quiet && is_default(table, row, obj)))
+			write_row(row, obj, which, out);
+	}
 }
 
 void field_write(const struct field_table *table, const void *obj, enum field_which which, struct out *out)

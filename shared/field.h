@@ -53,6 +53,7 @@ struct field {
 	int64_t min, max;
 	bool required;
 	bool hidden;      // read, but neither printed nor documented (an old spelling)
+	bool quiet;       // not printed where it is the table's default
 	const char *def;  // default as JSON text, NULL when there is none
 	const char *unit; // for the documentation: "ms", "bytes"; NULL when the type says it
 	const char *help; // one line

@@ -7,10 +7,13 @@
 #include <errno.h>
 #include <string.h>
 
+#define LATE_MS 20
+
 struct http_client {
 	uv_loop_t *loop;
 	CURLM *multi;
 	uv_timer_t timer;
+	uint64_t due_ms;         // when the timer should run, as uv_now(3) counts
 	struct http_call *calls; // all running ones
 	bool closing;
 };
@@ -19,11 +22,11 @@ struct http_call {
 	struct http_call *next, **link; // in client->calls
 	struct http_client *client;
 	CURL *easy;
-	struct curl_slist *headers;
+	struct curl_slist *headers, *connect_to;
 	http_done_fn done;
 	void *ctx;
 	size_t answer_max;
-	bool cut_answer, overflow;
+	bool cut_answer, overflow, cut;
 	char *body;
 	size_t len, room;
 	char error[CURL_ERROR_SIZE];
@@ -43,6 +46,7 @@ static void call_free(struct http_call *call)
 		curl_easy_cleanup(call->easy);
 	}
 	curl_slist_free_all(call->headers);
+	curl_slist_free_all(call->connect_to);
 	if (call->link) {
 		*call->link = call->next;
 		if (call->next)
@@ -63,6 +67,17 @@ static int error_of(CURLcode code, long os_error)
 		return os_error ? -(int)os_error : -ECONNREFUSED;
 	case CURLE_OUT_OF_MEMORY:
 		return -ENOMEM;
+	case CURLE_PEER_FAILED_VERIFICATION:
+		return -EKEYREJECTED;
+	case CURLE_SSL_CONNECT_ERROR:
+	case CURLE_GOT_NOTHING:
+	case CURLE_RECV_ERROR:
+	case CURLE_WEIRD_SERVER_REPLY:
+	case CURLE_UNSUPPORTED_PROTOCOL: // HTTP/0.9
+	case CURLE_HTTP2:
+	case CURLE_HTTP2_STREAM:
+	case CURLE_PARTIAL_FILE:
+		return -EPROTO;
 	default:
 		return -EIO;
 	}
@@ -86,16 +101,59 @@ static msec_t read_date(CURL *easy)
 	return date < 0 ? 0 : (msec_t)date * 1000;
 }
 
+static int read_version(CURL *easy)
+{
+	long version = 0;
+
+	curl_easy_getinfo(easy, CURLINFO_HTTP_VERSION, &version);
+	return version == CURL_HTTP_VERSION_1_0 || version == CURL_HTTP_VERSION_1_1 ? 1
+		: version == CURL_HTTP_VERSION_2_0                                  ? 2
+										    : 0;
+}
+
+// Of the first certificate, which is the other side's own.
+static int64_t read_expiry(CURL *easy)
+{
+	static const char name[] = "Expire date:";
+	struct curl_certinfo *chain = NULL;
+
+	if (curl_easy_getinfo(easy, CURLINFO_CERTINFO, &chain) || !chain || chain->num_of_certs < 1)
+		return 0;
+	for (const struct curl_slist *item = chain->certinfo[0]; item; item = item->next)
+		if (strncmp(item->data, name, sizeof(name) - 1) == 0) {
+			time_t date = curl_getdate(item->data + sizeof(name) - 1, NULL);
+
+			return date < 0 ? 0 : (int64_t)date;
+		}
+	return 0;
+}
+
+void http_answer_header(const struct http_answer *answer, const char *name, char *ret, size_t size)
+{
+	const struct http_call *call = answer->call;
+	struct curl_header *header;
+
+	ret[0] = '\0';
+	// gRPC answers with an error have their trailers among the headers
+	if (curl_easy_header(call->easy, name, 0, CURLH_TRAILER | CURLH_HEADER, -1, &header) == CURLHE_OK)
+		snprintf(ret, size, "%s", header->value);
+}
+
 static void finish(struct http_call *call, CURLcode code)
 {
-	struct http_answer answer = { .body = call->body ? call->body : "", .len = call->len };
+	struct http_answer answer = { .body = call->body ? call->body : "", .len = call->len, .call = call };
 	long os_error = 0;
+
+	if (call->cut)
+		code = CURLE_OK;
 
 	curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &answer.status);
 	curl_easy_getinfo(call->easy, CURLINFO_OS_ERRNO, &os_error);
 	read_address(call->easy, CURLINFO_LOCAL_IP, &answer.local);
 	read_address(call->easy, CURLINFO_PRIMARY_IP, &answer.peer);
 	answer.date_ms = read_date(call->easy);
+	answer.version = read_version(call->easy);
+	answer.expires_s = read_expiry(call->easy);
 	if (call->overflow) {
 		answer.error = -EMSGSIZE;
 		answer.text = "the answer is too large";
@@ -133,11 +191,18 @@ static void collect(struct http_client *client)
 	}
 }
 
+// A loop that was held up sees its timers before its sockets: what came in meanwhile is looked at first.
 static void on_timer(uv_timer_t *timer)
 {
 	struct http_client *client = timer->data;
+	const uint64_t now = uv_now(client->loop);
 	int running;
 
+	if (now > client->due_ms + LATE_MS) {
+		client->due_ms = now + 1;
+		uv_timer_start(timer, on_timer, 1, 0);
+		return;
+	}
 	curl_multi_socket_action(client->multi, CURL_SOCKET_TIMEOUT, 0, &running);
 	collect(client);
 }
@@ -163,10 +228,12 @@ static int set_timer(CURLM *multi, long ms, void *ctx)
 	struct http_client *client = ctx;
 
 	(void)multi;
-	if (ms < 0 || client->closing)
+	if (ms < 0 || client->closing) {
 		uv_timer_stop(&client->timer);
-	else
-		uv_timer_start(&client->timer, on_timer, (uint64_t)ms, 0);
+		return 0;
+	}
+	client->due_ms = uv_now(client->loop) + (uint64_t)ms;
+	uv_timer_start(&client->timer, on_timer, (uint64_t)ms, 0);
 	return 0;
 }
 
@@ -214,6 +281,7 @@ static size_t take_body(char *data, size_t size, size_t n, void *ctx)
 	if (call->len + take > call->answer_max) {
 		take = call->answer_max - call->len;
 		call->overflow = !call->cut_answer;
+		call->cut = call->cut_answer;
 		if (call->overflow)
 			return 0;
 	}
@@ -229,7 +297,7 @@ static size_t take_body(char *data, size_t size, size_t n, void *ctx)
 	memcpy(call->body + call->len, data, take);
 	call->len += take;
 	call->body[call->len] = '\0';
-	return len;
+	return take;
 }
 
 int http_client_new(uv_loop_t *loop, struct http_client **ret, struct err *err)
@@ -262,22 +330,50 @@ static int set_path(void *ctx, curl_socket_t fd, curlsocktype purpose)
 	return sockpath_apply(&call->path, fd, family) ? CURL_SOCKOPT_ERROR : CURL_SOCKOPT_OK;
 }
 
-static void set_options(struct http_call *call, const struct http_request *request)
+static void set_tls(CURL *easy, const struct http_tls *tls)
 {
-	CURL *easy = call->easy;
+	curl_easy_setopt(easy, CURLOPT_CERTINFO, 1L);
+	if (!tls->verify) {
+		curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L);
+		curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 0L);
+	}
+	if (*tls->ca)
+		curl_easy_setopt(easy, CURLOPT_CAINFO, tls->ca);
+	if (*tls->cert) {
+		curl_easy_setopt(easy, CURLOPT_SSLCERT, tls->cert);
+		curl_easy_setopt(easy, CURLOPT_SSLKEY, *tls->key ? tls->key : tls->cert);
+	}
+}
 
-	curl_easy_setopt(easy, CURLOPT_PRIVATE, call);
-	curl_easy_setopt(easy, CURLOPT_URL, request->url);
-	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
-	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-	curl_easy_setopt(easy, CURLOPT_USERAGENT, "brass");
-	curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
-	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, call->error);
-	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)request->connect_timeout_ms);
-	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)request->timeout_ms);
-	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_body);
-	curl_easy_setopt(easy, CURLOPT_WRITEDATA, call);
+// With a name in the URL it is asked for and verified, and the connection goes to the address all the same.
+static int set_url(struct http_call *call, const struct http_request *request)
+{
+	const char *name = request->tls && *request->tls->name ? request->tls->name : NULL;
+	char at[INET_ENDPOINT_MAX], to[INET_ENDPOINT_MAX + 4], url[1024];
+	int n;
+
+	if (request->url)
+		return curl_easy_setopt(call->easy, CURLOPT_URL, request->url) == CURLE_OK ? 0 : -ENOMEM;
+	inet_endpoint_format(&request->at, at);
+	const char *slash = *request->path_and_query == '/' ? "" : "/";
+	if (name)
+		n = snprintf(
+			url, sizeof(url), "https://%s:%u%s%s", name, request->at.port, slash, request->path_and_query);
+	else
+		n = snprintf(url, sizeof(url), "%s://%s%s%s", request->tls ? "https" : "http", at, slash,
+			request->path_and_query);
+	if (n < 0 || (size_t)n >= sizeof(url))
+		return -ENAMETOOLONG;
+	if (name) {
+		snprintf(to, sizeof(to), "::%s", at);
+		call->connect_to = curl_slist_append(NULL, to);
+		curl_easy_setopt(call->easy, CURLOPT_CONNECT_TO, call->connect_to);
+	}
+	return curl_easy_setopt(call->easy, CURLOPT_URL, url) == CURLE_OK ? 0 : -ENOMEM;
+}
+
+static void set_body(CURL *easy, const struct http_request *request)
+{
 	if (strcmp(request->method, "HEAD") == 0)
 		curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
 	else
@@ -286,6 +382,29 @@ static void set_options(struct http_call *call, const struct http_request *reque
 		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE, (long)request->body_len);
 		curl_easy_setopt(easy, CURLOPT_COPYPOSTFIELDS, request->body);
 	}
+}
+
+static void set_options(struct http_call *call, const struct http_request *request)
+{
+	const msec_t connect_ms = request->connect_timeout_ms ? request->connect_timeout_ms : request->timeout_ms;
+	const long two = request->tls ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
+	CURL *easy = call->easy;
+
+	curl_easy_setopt(easy, CURLOPT_PRIVATE, call);
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(easy, CURLOPT_USERAGENT, "brass");
+	curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, call->error);
+	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms);
+	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)request->timeout_ms);
+	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, request->http2 ? two : (long)CURL_HTTP_VERSION_1_1);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_body);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, call);
+	set_body(easy, request);
+	if (request->tls)
+		set_tls(easy, request->tls);
 	if (!sockpath_is_plain(&request->path)) {
 		call->path = request->path;
 		curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, set_path);
@@ -295,6 +414,33 @@ static void set_options(struct http_call *call, const struct http_request *reque
 		curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
 		curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
 	}
+}
+
+static void add_header(struct http_call *call, const char *name, const char *value)
+{
+	char line[300];
+
+	snprintf(line, sizeof(line), "%s: %s", name, value);
+	call->headers = curl_slist_append(call->headers, line);
+}
+
+// 0 or -ENOMEM.
+static int set_headers(struct http_call *call, const struct http_request *request)
+{
+	if (request->body) {
+		add_header(call, "Content-Type", request->content_type ? request->content_type : "application/json");
+		call->headers = curl_slist_append(call->headers, "Expect:");
+	}
+	if (request->host_header)
+		add_header(call, "Host", request->host_header);
+	for (const char *line = request->headers; line && *line; line += strcspn(line, "\n") + 1) {
+		_cleanup_free_ char *one = strndup(line, strcspn(line, "\n"));
+
+		if (!one)
+			return -ENOMEM;
+		call->headers = curl_slist_append(call->headers, one);
+	}
+	return curl_easy_setopt(call->easy, CURLOPT_HTTPHEADER, call->headers) == CURLE_OK ? 0 : -ENOMEM;
 }
 
 int http_client_start(struct http_client *client, const struct http_request *request, http_done_fn done, void *ctx,
@@ -310,24 +456,15 @@ int http_client_start(struct http_client *client, const struct http_request *req
 	call->answer_max = request->answer_max;
 	call->cut_answer = request->cut_answer;
 	call->easy = curl_easy_init();
-	if (!call->easy) {
+	int rc = call->easy ? set_url(call, request) : -ENOMEM;
+	if (!rc) {
+		set_options(call, request);
+		rc = set_headers(call, request);
+	}
+	if (rc) {
 		call_free(call);
-		return err_set(err, -ENOMEM, NULL, "out of memory");
+		return err_set(err, rc, NULL, rc == -ENOMEM ? "out of memory" : "the URL is too long");
 	}
-	set_options(call, request);
-	if (request->body) {
-		call->headers = curl_slist_append(call->headers, "Content-Type: application/json");
-		call->headers = curl_slist_append(call->headers, "Expect:");
-	}
-	if (request->host_header) {
-		char line[300];
-
-		snprintf(line, sizeof(line), "Host: %s", request->host_header);
-		call->headers = curl_slist_append(call->headers, line);
-	}
-	if (request->header)
-		call->headers = curl_slist_append(call->headers, request->header);
-	curl_easy_setopt(call->easy, CURLOPT_HTTPHEADER, call->headers);
 	call->link = &client->calls;
 	call->next = client->calls;
 	if (call->next)

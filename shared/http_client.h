@@ -19,30 +19,50 @@
 struct http_client;
 struct http_call;
 
+// Files are PEM; "": the system's authorities, no certificate, the key beside the certificate.
+struct http_tls {
+	bool verify;
+	const char *name; // asked for and verified; "": the address
+	const char *ca, *cert, *key;
+};
+
 struct http_request {
 	const char *method; // "GET", "PUT", ...
-	const char *url;
-	const char *body; // JSON text or NULL
+	const char *url;    // NULL: of the next two, and of tls
+	struct inet_endpoint at;
+	const char *path_and_query;
+	const char *body; // NULL: none
 	size_t body_len;
-	const char *host_header; // NULL: from the URL
-	const char *header;      // one more, "Name: value"; NULL: none
-	msec_t connect_timeout_ms;
-	msec_t timeout_ms;     // for the whole exchange
-	size_t answer_max;     // bytes of body kept; more is an error unless cut_answer
-	bool cut_answer;       // a longer body is cut, not an error
-	bool fresh_connection; // neither reuse a connection nor keep it (health checks)
-	struct sockpath path;  // of its socket, which is then a fresh one; the address in the URL must be numeric
+	const char *content_type;   // NULL: JSON
+	const char *host_header;    // NULL: from the URL
+	const char *headers;        // more of them, each "Name: value" with a newline behind it; NULL: none
+	msec_t connect_timeout_ms;  // 0: timeout_ms
+	msec_t timeout_ms;          // for the whole exchange
+	size_t answer_max;          // bytes of body kept; more is an error unless cut_answer
+	bool cut_answer;            // a longer body is cut, and the rest is not waited for
+	bool http2;                 // http: from the first byte; https: if the other side agrees
+	const struct http_tls *tls; // NULL: as libcurl has it
+	bool fresh_connection;      // neither reuse a connection nor keep it (health checks)
+	struct sockpath path;       // of its socket, which is then a fresh one; the address in the URL must be numeric
 };
 
 struct http_answer {
-	int error;        // 0, or -errno: -ETIMEDOUT, -ECONNREFUSED, -EHOSTUNREACH, -EMSGSIZE, -EIO
+	// 0, or -errno: -ETIMEDOUT, -ECONNREFUSED, -EHOSTUNREACH, -EMSGSIZE; -EPROTO: what came is not what should;
+	// -EKEYREJECTED: the certificate; -EIO
+	int error;
 	const char *text; // sentence for the error
 	long status;      // 0 without an answer
+	int version;      // of HTTP: 1 (1.0 and 1.1), 2; 0: another
 	const char *body; // zero-terminated
 	size_t len;
 	struct inet_addr local, peer; // of the connection; not set when there was none
 	msec_t date_ms;               // the other side's clock (its Date, in whole seconds since 1970); 0: not told
+	int64_t expires_s;            // of the other side's certificate, seconds since 1970; 0: not told (see tls)
+	void *call;                   // for http_answer_header
 };
+
+// A header of the answer, or a trailer; ret is "" when there is none.
+void http_answer_header(const struct http_answer *answer, const char *name, char *ret, size_t size);
 
 typedef void (*http_done_fn)(void *ctx, const struct http_answer *answer);
 

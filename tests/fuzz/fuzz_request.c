@@ -32,10 +32,10 @@ static void check(const struct field_table *table)
 	};
 	struct err err = { 0 };
 
-	if (table == &service_fields && model_check_service(&first.service, &err))
+	if (table == &service_fields && model_check_service(&first.service, NULL, &err))
 		MUST(*err.text);
 	for (size_t i = 0; table == &backend_fields && i < ARRAY_SIZE(services); i++)
-		if (model_check_backend(&services[i].core, &first.backend, &err))
+		if (model_check_backend(&services[i].core, &first.backend, NULL, &err))
 			MUST(*err.text);
 }
 

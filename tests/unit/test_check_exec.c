@@ -23,13 +23,13 @@ struct run {
 	char reason[512];
 };
 
-static void on_done(void *ctx, enum check_outcome outcome, const char *reason)
+static void on_done(void *ctx, const struct check_result *result)
 {
 	struct run *run = ctx;
 
 	run->calls++;
-	run->outcome = outcome;
-	snprintf(run->reason, sizeof(run->reason), "%s", reason);
+	run->outcome = result->outcome;
+	snprintf(run->reason, sizeof(run->reason), "%s", result->reason);
 }
 
 static int parse(const char *text, struct check_spec *spec, struct err *err)
@@ -241,13 +241,14 @@ static void test_user(void **state)
 	struct err err = { 0 };
 	const char *text = "{\"type\": \"exec\", \"args\": {\"command\": [\"/bin/sh\", \"-c\", \"id -un; exit 1\"], "
 			   "\"user\": \"nobody\"}}";
+	struct check_user user;
 
 	(void)state;
 	assert_int_equal(parse(text, &spec, &err), 0);
-	assert_int_equal(check_find_user(&spec.args, &err), 0);
-	assert_int_not_equal(spec.args.uid, 0);
+	assert_int_equal(check_find_user(spec.args.user, &user, &err), 0);
+	assert_int_not_equal(user.uid, 0);
 	strcpy(spec.args.user, "nobody-of-that-name");
-	assert_int_equal(check_find_user(&spec.args, &err), -EINVAL);
+	assert_int_equal(check_find_user(spec.args.user, &user, &err), -EINVAL);
 	assert_string_equal(err.text, "found \"nobody-of-that-name\", which is no user here");
 	if (getuid() != 0)
 		skip(); // only root can be somebody else
@@ -258,7 +259,7 @@ static void test_user(void **state)
 
 	uv_loop_init(&run.loop);
 	strcpy(spec.args.user, "nobody");
-	assert_int_equal(check_find_user(&spec.args, &err), 0);
+	assert_int_equal(check_find_user(spec.args.user, &user, &err), 0);
 	assert_int_equal(check_start(&env, &spec, &to, on_done, &run, &check), 0);
 	finish(&run);
 	assert_string_equal(run.reason, "/bin/sh: exit code 1: nobody");
@@ -271,9 +272,9 @@ static void test_mistakes(void **state)
 	} mistakes[] = {
 		{ "{\"type\": \"exec\"}", "args.command", "missing; a check of type exec needs it" },
 		{ "{\"type\": \"http\", \"args\": {\"command\": [\"/bin/true\"]}}", "args.command",
-			"found with type http; only exec has one" },
+			"found with type http; it is for exec" },
 		{ "{\"type\": \"tcp\", \"args\": {\"user\": \"nobody\"}}", "args.user",
-			"found with type tcp; only exec has one" },
+			"found with type tcp; it is for exec" },
 		{ "{\"type\": \"exec\", \"args\": {\"command\": \"/bin/true\"}}", "args.command",
 			"found a string, allowed is a list: the program, then its arguments" },
 		{ "{\"type\": \"exec\", \"args\": {\"command\": []}}", "args.command",

@@ -108,7 +108,7 @@ static void test_pairs_that_the_kernel_cannot_serve(void **state)
 		struct err err = { 0 };
 
 		s->options.ops = rows[i].ops;
-		assert_int_equal(model_check_backend(&s->options, &b, &err), rows[i].rc);
+		assert_int_equal(model_check_backend(&s->options, &b, NULL, &err), rows[i].rc);
 		assert_string_equal(err.field, rows[i].field);
 		if (!rows[i].rc)
 			assert_int_not_equal(b.port, 0);
@@ -173,7 +173,7 @@ static void test_services_that_cannot_be(void **state)
 
 		json_decref(json);
 		if (!rc)
-			rc = model_check_service(&s, &err);
+			rc = model_check_service(&s, NULL, &err);
 		assert_int_equal(rc, rows[i].field ? -EINVAL : 0);
 		assert_string_equal(err.field, rows[i].field ? rows[i].field : "");
 	}
