@@ -27,11 +27,10 @@ static void run_check(
 	const struct check_env env = {
 		.loop = &d->loop,
 		.http = d->http,
-		.service = c->service->name,
-		.protocol = c->service->protocol,
 	};
 	struct waiting w = { &d->loop, CHECK_BROKEN, "it did not end" };
-	const struct check_target target = { .to = *at };
+	const struct check_about about = { c->service->name, NULL, at->addr, c->service->protocol };
+	const struct check_target target = { .to = *at, .about = &about };
 	struct check *check;
 	int rc = check_start(&env, spec, &target, on_result, &w, &check);
 

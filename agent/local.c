@@ -133,12 +133,13 @@ static void on_interval(uv_timer_t *timer)
 
 	if (watch->check)
 		return; // the last one still runs
-	struct check_env env = watch->local->env;
-	const struct check_target target = { .to = watch->item.at };
-
-	env.service = watch->item.service;
-	env.protocol = watch->item.protocol;
-	int rc = check_start(&env, &watch->item.check->spec, &target, on_result, watch, &watch->check);
+	const struct check_about about = {
+		.service = watch->item.service,
+		.vip = watch->item.at.addr,
+		.protocol = watch->item.protocol,
+	};
+	const struct check_target target = { .to = watch->item.at, .about = &about };
+	int rc = check_start(&watch->local->env, &watch->item.check->spec, &target, on_result, watch, &watch->check);
 	if (rc) {
 		const char *command = watch->item.check->spec.args.command;
 		char reason[CHECK_COMMAND_MAX + 120];

@@ -191,7 +191,7 @@ void health_forget(struct backend *backend)
 static bool goes_on(const struct pulse *pulse, const struct check_spec *spec, const struct inet_endpoint *to)
 {
 	return pulse && spec && pulse->interval_ms == spec->interval_ms &&
-		probe_is(pulse->probe, spec, to, pulse->backend->path);
+		probe_is(pulse->probe, spec, to, pulse->backend);
 }
 
 int health_watch(struct health *health, struct backend *backend)
@@ -214,7 +214,7 @@ int health_watch(struct health *health, struct backend *backend)
 		return 0;
 	}
 	struct pulse *pulse = calloc(1, sizeof(*pulse));
-	if (!pulse || !model_health(backend) || probe_join(health->probes, spec, &to, backend->path, &pulse->probe)) {
+	if (!pulse || !model_health(backend) || probe_join(health->probes, spec, &to, backend, &pulse->probe)) {
 		free(pulse);
 		return -ENOMEM;
 	}

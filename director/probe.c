@@ -10,10 +10,18 @@
 #include <uthash.h>
 #include <utlist.h>
 
+// A description, once for all probes that have it: it is large.
+struct probe_spec {
+	UT_hash_handle hh; // in probes->specs
+	unsigned int users;
+	struct check_spec spec; // key, without what is each user's own
+};
+
 struct probes {
 	const struct check_env *env;
 	struct probe_hooks hooks;
 	struct probe *all;
+	struct probe_spec *specs;
 };
 
 struct probe {
@@ -31,9 +39,10 @@ struct probe {
 	msec_t rejected_ms;         // 0: it was not, or has passed since
 	enum check_outcome rejected;
 	struct probe_key {
-		struct check_spec spec; // without what is each user's own
-		struct inet_endpoint to;
+		struct probe_spec *spec;
 		const struct probe_path *path;
+		const struct backend *owner; // of a program; NULL: it is anybody's
+		struct inet_endpoint to;
 	} key;
 	struct probe_path *path;
 };
@@ -55,42 +64,92 @@ void probes_free(struct probes *probes)
 	free(probes);
 }
 
-static void make_key(const struct check_spec *spec, const struct inet_endpoint *to, const struct probe_path *path,
-	struct probe_key *ret)
+static void strip(const struct check_spec *spec, bool along_path, struct check_spec *ret)
 {
-	memset(ret, 0, sizeof(*ret)); // padding, too: it is a hash key
-	memcpy(&ret->spec, spec, sizeof(*spec));
-	ret->spec.set = 0;
-	ret->spec.interval_ms = 0;
+	memcpy(ret, spec, sizeof(*spec)); // padding, too: it is a hash key
+	ret->set = 0;
+	ret->interval_ms = 0;
 	// the path says it, but how much is made of its silence
-	ret->spec.via = path && spec->via == CHECK_VIA_VIP ? CHECK_VIA_VIP : CHECK_VIA_AUTO;
-	ret->to = *to;
-	ret->path = path;
+	ret->via = along_path && spec->via == CHECK_VIA_VIP ? CHECK_VIA_VIP : CHECK_VIA_AUTO;
 }
 
-bool probe_is(const struct probe *probe, const struct check_spec *spec, const struct inet_endpoint *to,
-	const struct probe_path *path)
+static struct probe_spec *find_spec(const struct probes *probes, const struct check_spec *given, bool along_path)
 {
+	struct probe_spec *found = NULL;
+	struct check_spec spec;
+
+	strip(given, along_path, &spec);
+	HASH_FIND(hh, probes->specs, &spec, sizeof(spec), found);
+	return found;
+}
+
+// One more user. NULL without memory.
+static struct probe_spec *take_spec(struct probes *probes, const struct check_spec *given, bool along_path)
+{
+	struct probe_spec *spec = find_spec(probes, given, along_path);
+
+	if (!spec) {
+		spec = calloc(1, sizeof(*spec));
+		if (!spec)
+			return NULL;
+		strip(given, along_path, &spec->spec);
+		HASH_ADD(hh, probes->specs, spec, sizeof(spec->spec), spec);
+	}
+	spec->users++;
+	return spec;
+}
+
+static void leave_spec(struct probes *probes, struct probe_spec *spec)
+{
+	if (--spec->users)
+		return;
+	HASH_DEL(probes->specs, spec);
+	free(spec);
+}
+
+static void make_key(
+	struct probe_spec *spec, const struct inet_endpoint *to, const struct backend *backend, struct probe_key *ret)
+{
+	memset(ret, 0, sizeof(*ret)); // padding, too: it is a hash key
+	ret->spec = spec;
+	ret->to = *to;
+	ret->path = backend->path;
+	ret->owner = check_is_exec(&spec->spec) ? backend : NULL;
+}
+
+bool probe_is(const struct probe *probe, const struct check_spec *given, const struct inet_endpoint *to,
+	const struct backend *backend)
+{
+	struct probe_spec *spec = find_spec(probe->probes, given, backend->path);
 	struct probe_key key;
 
-	make_key(spec, to, path, &key);
+	if (!spec)
+		return false;
+	make_key(spec, to, backend, &key);
 	return memcmp(&key, &probe->key, sizeof(key)) == 0;
 }
 
-int probe_join(struct probes *probes, const struct check_spec *spec, const struct inet_endpoint *to,
-	struct probe_path *path, struct probe **ret)
+int probe_join(struct probes *probes, const struct check_spec *given, const struct inet_endpoint *to,
+	const struct backend *backend, struct probe **ret)
 {
-	struct probe_key key;
+	struct probe_spec *spec = take_spec(probes, given, backend->path);
 	struct probe *probe = NULL;
+	struct probe_key key;
 
-	make_key(spec, to, path, &key);
+	if (!spec)
+		return -ENOMEM;
+	make_key(spec, to, backend, &key);
 	HASH_FIND(hh, probes->all, &key, sizeof(key), probe);
-	if (!probe) {
+	if (probe) {
+		leave_spec(probes, spec); // it has it already
+	} else {
 		probe = calloc(1, sizeof(*probe));
-		if (!probe)
+		if (!probe) {
+			leave_spec(probes, spec);
 			return -ENOMEM;
+		}
 		probe->probes = probes;
-		probe->path = path;
+		probe->path = backend->path;
 		memcpy(&probe->key, &key, sizeof(key));
 		HASH_ADD(hh, probes->all, key, sizeof(probe->key), probe);
 	}
@@ -108,6 +167,7 @@ void probe_leave(struct probe *probe, struct probe_wait *wait)
 		return;
 	check_cancel(probe->check);
 	HASH_DEL(probe->probes->all, probe);
+	leave_spec(probe->probes, probe->key.spec);
 	free((char *)(uintptr_t)probe->result.reason);
 	free(probe);
 }
@@ -155,15 +215,24 @@ static void on_result(void *ctx, const struct check_result *result);
 static int begin(struct probe *probe, bool straight)
 {
 	const struct probes *probes = probe->probes;
+	const struct check_spec *spec = &probe->key.spec->spec;
+	const struct backend *owner = probe->key.owner;
+	struct check_about about;
 	struct check_target target;
 	int rc = probes->hooks.aim(probes->hooks.ctx, &probe->key.to, probe->path, straight, &target);
 
 	if (rc)
 		return rc;
-	if (!probe->key.spec.full_size)
+	if (!spec->full_size)
 		target.full_size = 0;
+	if (owner) {
+		const struct service_core *service = &owner->service->options;
+
+		about = (struct check_about) { owner->service->name, owner->name, service->host, service->protocol };
+		target.about = &about;
+	}
 	probe->straight = !target.path.mark;
-	return check_start(probes->env, &probe->key.spec, &target, on_result, probe, &probe->check);
+	return check_start(probes->env, spec, &target, on_result, probe, &probe->check);
 }
 
 static void on_result(void *ctx, const struct check_result *result)
@@ -177,7 +246,7 @@ static void on_result(void *ctx, const struct check_result *result)
 	if (probe->again) {
 		probe->again = false;
 		hooks->asked(hooks->ctx, probe->path, outcome);
-	} else if (!probe->straight && !hooks->heard(hooks->ctx, &probe->key.spec, probe->path, outcome) &&
+	} else if (!probe->straight && !hooks->heard(hooks->ctx, &probe->key.spec->spec, probe->path, outcome) &&
 		begin(probe, true) == 0) {
 		probe->again = true;
 		return;

@@ -41,14 +41,15 @@ struct probe_wait {
 int probes_new(const struct check_env *env, const struct probe_hooks *hooks, struct probes **ret, struct err *err);
 void probes_free(struct probes *probes); // no probe is joined any more
 
-// One more user of this probe, one less. path may be NULL, and must stay until the last user has gone. 0 or -ENOMEM.
+// One more user of this probe, one less. The backend's path must stay until the last user has gone; a program is told
+// of the backend, and is therefore not shared. 0 or -ENOMEM.
 int probe_join(struct probes *probes, const struct check_spec *spec, const struct inet_endpoint *to,
-	struct probe_path *path, struct probe **ret);
+	const struct backend *backend, struct probe **ret);
 void probe_leave(struct probe *probe, struct probe_wait *wait); // without its callback
 
 // Is it the probe of all this?
 bool probe_is(const struct probe *probe, const struct check_spec *spec, const struct inet_endpoint *to,
-	const struct probe_path *path);
+	const struct backend *backend);
 
 // The last rejection by ICMP that is not older than this, unless a run has passed since. Hosts send one such message a
 // second or so, and let the other connections time out. False: there is none.

@@ -104,6 +104,13 @@ extern const struct field_table check_fields, check_arg_fields;
 	}
 #define CHECK_SPEC_DEFAULTS .interval_ms = 60000, .timeout_ms = 5000, .args = CHECK_ARGS_DEFAULTS
 
+// Whom a check is for; exec tells its program.
+struct check_about {
+	const char *service, *backend; // backend NULL: this host
+	struct inet_addr vip;
+	int protocol; // IPPROTO_*
+};
+
 // What is checked, and how its packets go there: with a mark the socket is connected to the VIP, and the packets come
 // out at one real server.
 struct check_target {
@@ -111,6 +118,7 @@ struct check_target {
 	struct inet_endpoint real; // the real server, when `to` is a VIP; for people
 	struct sockpath path;
 	uint32_t full_size; // bytes: one packet at least shall be as large, and may not be cut; 0: as they come
+	const struct check_about *about; // NULL: nobody says
 };
 
 // "10.0.0.11:80", "10.0.0.11:80 via VIP 10.0.0.100". Returns buf.
@@ -132,8 +140,6 @@ struct check_folders {
 struct check_env {
 	uv_loop_t *loop;
 	struct http_client *http;
-	const char *service; // exec: what the program is told; NULL: nothing
-	int protocol;        // IPPROTO_*, likewise; 0
 	// exec runs programs of these only; NULL: any
 	const struct check_folders *folders;
 	// agent: what is known of the real server's agent, and why it is not well; NULL: there are none
@@ -179,6 +185,8 @@ struct check_user {
 	uint32_t uid, gid;
 };
 int check_find_user(const char *name, struct check_user *ret, struct err *err);
+// Does it run a program, itself or among its parts?
+bool check_is_exec(const struct check_spec *spec);
 // exec, also among the parts of a group: may this program be run? 0 or -EACCES with a sentence; folders NULL: any.
 int check_may_exec(const struct check_spec *spec, const struct check_folders *folders, struct err *err);
 

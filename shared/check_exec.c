@@ -13,6 +13,7 @@
 #include <netinet/in.h>
 #include <pwd.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,6 +95,11 @@ int check_find_user(const char *name, struct check_user *ret, struct err *err)
 			errno ? ": " : "", errno ? strerror(errno) : "");
 	*ret = (struct check_user) { user->pw_uid, user->pw_gid };
 	return 0;
+}
+
+bool check_is_exec(const struct check_spec *spec)
+{
+	return spec->kind == CHECK_EXEC || strstr(spec->args.parts, "\"type\":\"exec\"");
 }
 
 int check_may_exec(const struct check_spec *spec, const struct check_folders *folders, struct err *err)
@@ -235,47 +241,57 @@ static void exec_cancel(struct check *base)
 
 // What the program is told of: the environment is made anew, of nothing else.
 struct surroundings {
-	char service[160], vip[INET_ADDR_MAX + 16], port[24], protocol[32];
-	char *list[6];
+	char lines[6][160];
+	char *list[8];
+	size_t count;
 };
 
-static void surround(const struct check_env *env, const struct inet_endpoint *to, struct surroundings *s)
+static void __attribute__((format(printf, 2, 3))) tell(struct surroundings *s, const char *fmt, ...)
 {
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(s->lines[s->count], sizeof(s->lines[0]), fmt, args);
+	va_end(args);
+	s->list[s->count] = s->lines[s->count];
+	s->list[++s->count] = NULL;
+}
+
+static void surround(const struct check_target *target, struct surroundings *s)
+{
+	static const struct check_about nobody = { .service = "" };
 	static char path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+	const struct check_about *about = target->about ? target->about : &nobody;
+	const struct inet_endpoint *real = check_target_real(target);
+	const char *protocol = about->protocol == IPPROTO_TCP ? "tcp" : about->protocol == IPPROTO_UDP ? "udp" : "";
 	char address[INET_ADDR_MAX];
 
-	snprintf(s->service, sizeof(s->service), "BRASS_SERVICE=%s", env->service ? env->service : "");
-	snprintf(s->vip, sizeof(s->vip), "BRASS_VIP=%s", inet_addr_format(&to->addr, address));
-	snprintf(s->port, sizeof(s->port), "BRASS_PORT=%u", to->port);
-	snprintf(s->protocol, sizeof(s->protocol), "BRASS_PROTOCOL=%s",
-		env->protocol == IPPROTO_UDP           ? "udp"
-			: env->protocol == IPPROTO_TCP ? "tcp"
-						       : "");
-	char *const list[] = { path, s->service, s->vip, s->port, s->protocol, NULL };
-
-	static_assert(sizeof(list) == sizeof(s->list), "a place for every line");
-	memcpy(s->list, list, sizeof(list));
+	s->count = 0;
+	tell(s, "BRASS_SERVICE=%s", about->service);
+	tell(s, "BRASS_PORT=%u", real->port);
+	tell(s, "BRASS_PROTOCOL=%s", protocol);
+	if (inet_addr_is_set(&about->vip))
+		tell(s, "BRASS_VIP=%s", inet_addr_format(&about->vip, address));
+	if (about->backend) {
+		tell(s, "BRASS_BACKEND=%s", about->backend);
+		tell(s, "BRASS_RIP=%s", inet_addr_format(&real->addr, address));
+	}
+	s->list[s->count] = path;
+	s->list[s->count + 1] = NULL;
 }
 
 static int spawn(struct exec_check *check, const struct check_env *env, const struct check_spec *spec,
-	const struct inet_endpoint *to, int out)
+	const struct check_target *target, const struct check_user *user, int out)
 {
 	const struct check_args *args = &spec->args;
 	char *words[WORDS_MAX + 1];
 	struct surroundings around;
-	struct check_user user;
 	size_t count = 0;
-	int rc = check_may_exec(spec, env->folders, NULL);
-
-	if (!rc)
-		rc = check_find_user(args->user, &user, NULL);
-	if (rc)
-		return rc;
 
 	for (const char *word = args->command; *word && count < WORDS_MAX; word += strlen(word) + 1)
 		words[count++] = (char *)(uintptr_t)word;
 	words[count] = NULL;
-	surround(env, to, &around);
+	surround(target, &around);
 	uv_stdio_container_t stdio[] = {
 		{ .flags = UV_IGNORE },
 		{ .flags = UV_INHERIT_FD, .data.fd = out },
@@ -290,8 +306,8 @@ static int spawn(struct exec_check *check, const struct check_env *env, const st
 		.flags = UV_PROCESS_DETACHED | (*args->user ? UV_PROCESS_SETUID | UV_PROCESS_SETGID : 0),
 		.stdio_count = ARRAY_SIZE(stdio),
 		.stdio = stdio,
-		.uid = user.uid,
-		.gid = user.gid,
+		.uid = user->uid,
+		.gid = user->gid,
 	};
 
 	// libraries open descriptors as they like: none of them is the program's business
@@ -302,9 +318,14 @@ static int spawn(struct exec_check *check, const struct check_env *env, const st
 static int exec_start(const struct check_env *env, const struct check_spec *spec, const struct check_target *target,
 	struct check **ret)
 {
-	struct exec_check *check = calloc(1, sizeof(*check));
-	int ends[2];
+	struct check_user user;
+	int ends[2], rc = check_may_exec(spec, env->folders, NULL);
 
+	if (!rc)
+		rc = check_find_user(spec->args.user, &user, NULL);
+	if (rc)
+		return rc;
+	struct exec_check *check = calloc(1, sizeof(*check));
 	if (!check)
 		return -ENOMEM;
 	if (pipe2(ends, O_CLOEXEC)) {
@@ -317,7 +338,7 @@ static int exec_start(const struct check_env *env, const struct check_spec *spec
 	uv_timer_init(env->loop, &check->timer);
 	check->output.data = check->process.data = check->timer.data = check;
 	check->open_handles = 3;
-	int rc = spawn(check, env, spec, &target->to, ends[1]);
+	rc = spawn(check, env, spec, target, &user, ends[1]);
 
 	close(ends[1]);
 	if (uv_pipe_open(&check->output, ends[0]))

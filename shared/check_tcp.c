@@ -107,8 +107,8 @@ static void finish_wrong(struct tcp_check *check, enum check_outcome outcome, co
 
 	check_text_quote(talk->wanted, talk->wanted_len, expected, sizeof(expected));
 	if (talk->len)
-		snprintf(why, sizeof(why), "answered \"%s\"%s, expected \"%s\"",
-			check_text_quote(talk->answer, talk->len, said, sizeof(said)), when, expected);
+		snprintf(why, sizeof(why), "answered \"%s\", expected \"%s\"",
+			check_text_quote(talk->answer, talk->len, said, sizeof(said)), expected);
 	else
 		snprintf(why, sizeof(why), "connected, but no answer%s, expected \"%s\"", when, expected);
 	finish(check, talk->len ? CHECK_WRONG : outcome, why);
@@ -138,7 +138,7 @@ static void on_answer(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 	else if (n < 0)
 		finish_wrong(check, CHECK_WRONG, " before it closed the connection");
 	else if (talk->len == ANSWER_KEPT)
-		finish_wrong(check, CHECK_WRONG, "...");
+		finish_wrong(check, CHECK_WRONG, "");
 }
 
 static void on_written(uv_write_t *request, int status)

@@ -46,12 +46,14 @@ static int start(struct run *run, const char *text, struct check **ret)
 {
 	struct check_spec spec;
 	struct err err = { 0 };
-	const struct check_env env = { .loop = &run->loop, .service = "web", .protocol = IPPROTO_UDP };
-	struct check_target to = { .to.port = 53 };
+	const struct check_env env = { .loop = &run->loop };
+	struct check_about about = { .service = "web", .protocol = IPPROTO_UDP };
+	struct check_target to = { .to.port = 53, .about = &about };
 
 	*run = (struct run) { 0 };
 	uv_loop_init(&run->loop);
 	inet_addr_parse("10.0.0.100", &to.to.addr);
+	about.vip = to.to.addr;
 	if (parse(text, &spec, &err))
 		fail_msg("%s: %s", text, err.text);
 	int rc = check_start(&env, &spec, &to, on_done, run, ret);
