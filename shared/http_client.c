@@ -7,19 +7,22 @@
 #include <errno.h>
 #include <string.h>
 
-#define LATE_MS 20
+#define LATE_MS 1               // see on_deadline
+#define CONNECT_MS_MAX 86400000 // libcurl's own limit of 300 s is none of ours
 
 struct http_client {
 	uv_loop_t *loop;
 	CURLM *multi;
 	uv_timer_t timer;
-	uint64_t due_ms;         // when the timer should run, as uv_now(3) counts
 	struct http_call *calls; // all running ones
 	bool closing;
 };
 
 struct http_call {
 	struct http_call *next, **link; // in client->calls
+	uv_timer_t deadline;            // the call goes when it is closed
+	msec_t timeout_ms;
+	bool late;
 	struct http_client *client;
 	CURL *easy;
 	struct curl_slist *headers, *connect_to;
@@ -39,6 +42,14 @@ struct watch {
 	curl_socket_t fd;
 };
 
+static void call_closed(uv_handle_t *handle)
+{
+	struct http_call *call = handle->data;
+
+	free(call->body);
+	free(call);
+}
+
 static void call_free(struct http_call *call)
 {
 	if (call->easy) {
@@ -52,8 +63,7 @@ static void call_free(struct http_call *call)
 		if (call->next)
 			call->next->link = call->link;
 	}
-	free(call->body);
-	free(call);
+	uv_close((uv_handle_t *)&call->deadline, call_closed);
 }
 
 static int error_of(CURLcode code, long os_error)
@@ -139,13 +149,26 @@ void http_answer_header(const struct http_answer *answer, const char *name, char
 		snprintf(ret, size, "%s", header->value);
 }
 
-static void finish(struct http_call *call, CURLcode code)
+static void say_timeout(struct http_call *call, CURLcode *ret)
+{
+	curl_off_t connected_us = 0;
+
+	curl_easy_getinfo(call->easy, CURLINFO_CONNECT_TIME_T, &connected_us);
+	snprintf(call->error, sizeof(call->error), "%s timed out after %lld milliseconds",
+		connected_us ? "connected, but the answer" : "connection", (long long)call->timeout_ms);
+	*ret = CURLE_OPERATION_TIMEDOUT;
+}
+
+// timed_out: at the deadline, whatever libcurl says.
+static void finish(struct http_call *call, CURLcode code, bool timed_out)
 {
 	struct http_answer answer = { .body = call->body ? call->body : "", .len = call->len, .call = call };
 	long os_error = 0;
 
 	if (call->cut)
 		code = CURLE_OK;
+	if (timed_out)
+		say_timeout(call, &code);
 
 	curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &answer.status);
 	curl_easy_getinfo(call->easy, CURLINFO_OS_ERRNO, &os_error);
@@ -187,22 +210,29 @@ static void collect(struct http_client *client)
 		if (message->msg != CURLMSG_DONE)
 			continue;
 		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&call);
-		finish(call, message->data.result);
+		finish(call, message->data.result, false);
 	}
 }
 
-// A loop that was held up sees its timers before its sockets: what came in meanwhile is looked at first.
+// A loop that was held up sees its timers before its sockets: what came in meanwhile is looked at first. (libcurl's own
+// limit of time would not wait for that.)
+static void on_deadline(uv_timer_t *timer)
+{
+	struct http_call *call = timer->data;
+
+	if (call->late) {
+		finish(call, CURLE_OPERATION_TIMEDOUT, true);
+		return;
+	}
+	call->late = true;
+	uv_timer_start(timer, on_deadline, LATE_MS, 0);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
 	struct http_client *client = timer->data;
-	const uint64_t now = uv_now(client->loop);
 	int running;
 
-	if (now > client->due_ms + LATE_MS) {
-		client->due_ms = now + 1;
-		uv_timer_start(timer, on_timer, 1, 0);
-		return;
-	}
 	curl_multi_socket_action(client->multi, CURL_SOCKET_TIMEOUT, 0, &running);
 	collect(client);
 }
@@ -232,7 +262,6 @@ static int set_timer(CURLM *multi, long ms, void *ctx)
 		uv_timer_stop(&client->timer);
 		return 0;
 	}
-	client->due_ms = uv_now(client->loop) + (uint64_t)ms;
 	uv_timer_start(&client->timer, on_timer, (uint64_t)ms, 0);
 	return 0;
 }
@@ -386,7 +415,7 @@ static void set_body(CURL *easy, const struct http_request *request)
 
 static void set_options(struct http_call *call, const struct http_request *request)
 {
-	const msec_t connect_ms = request->connect_timeout_ms ? request->connect_timeout_ms : request->timeout_ms;
+	const msec_t connect_ms = request->connect_timeout_ms ? request->connect_timeout_ms : CONNECT_MS_MAX;
 	const long two = request->tls ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
 	CURL *easy = call->easy;
 
@@ -398,7 +427,6 @@ static void set_options(struct http_call *call, const struct http_request *reque
 	curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, call->error);
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms);
-	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)request->timeout_ms);
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, request->http2 ? two : (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_body);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, call);
@@ -455,6 +483,9 @@ int http_client_start(struct http_client *client, const struct http_request *req
 	call->ctx = ctx;
 	call->answer_max = request->answer_max;
 	call->cut_answer = request->cut_answer;
+	call->timeout_ms = request->timeout_ms;
+	uv_timer_init(client->loop, &call->deadline);
+	call->deadline.data = call;
 	call->easy = curl_easy_init();
 	int rc = call->easy ? set_url(call, request) : -ENOMEM;
 	if (!rc) {
@@ -475,6 +506,7 @@ int http_client_start(struct http_client *client, const struct http_request *req
 		call_free(call);
 		return err_set(err, -EIO, NULL, "%s", curl_multi_strerror(code));
 	}
+	uv_timer_start(&call->deadline, on_deadline, (uint64_t)request->timeout_ms, 0);
 	*ret = call;
 	return 0;
 }

@@ -36,7 +36,7 @@ struct http_request {
 	const char *content_type;   // NULL: JSON
 	const char *host_header;    // NULL: from the URL
 	const char *headers;        // more of them, each "Name: value" with a newline behind it; NULL: none
-	msec_t connect_timeout_ms;  // 0: timeout_ms
+	msec_t connect_timeout_ms;  // 0: timeout_ms alone
 	msec_t timeout_ms;          // for the whole exchange
 	size_t answer_max;          // bytes of body kept; more is an error unless cut_answer
 	bool cut_answer;            // a longer body is cut, and the rest is not waited for
