@@ -42,7 +42,7 @@ static void help_fields(void)
 		{ "ipvs.timeouts", &settings_timeout_fields }, { "sync.master, sync.backup", &sync_role_fields },
 		{ "Service", &service_fields }, { "Judge", &judge_fields }, { "Quorum", &quorum_fields },
 		{ "Zones", &zones_fields }, { "Backend", &backend_fields }, { "Pulse", &check_fields },
-		{ "Backend of an agent", &protocol_backend_fields } };
+		{ "Arguments of a pulse", &check_arg_fields }, { "Backend of an agent", &protocol_backend_fields } };
 
 	for (size_t i = 0; i < ARRAY_SIZE(tables); i++) {
 		printf("%s## %s\n\n", i ? "\n" : "", tables[i].title);
