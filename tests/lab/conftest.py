@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 # Seconds that a test of these files takes, about; those of others take one or two.
-SLOW = {"test_agent": 5, "test_agent_words": 6, "test_chaos": 3, "test_doctor": 6, "test_health": 10, "test_keep": 6, "test_local": 5, "test_lockdown": 30,
+SLOW = {"test_agent": 5, "test_agent_words": 6, "test_chaos": 3, "test_checks": 7, "test_doctor": 6, "test_health": 10, "test_keep": 6, "test_local": 5, "test_lockdown": 30,
         "test_pool": 4, "test_reload": 9, "test_systemd": 20, "test_traffic": 5, "test_tunnels": 8, "test_via": 8}  # fmt: skip
 
 
