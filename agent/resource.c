@@ -183,7 +183,9 @@ static void nft_command(const struct resource *r, bool added, char *buf, size_t 
 	if (r->kind == RESOURCE_TABLE)
 		snprintf(buf, size, "nft %s", added ? NFT_TABLE_TEXT : "delete table inet " NFT_OUR_TABLE);
 	else if (added)
-		snprintf(buf, size, "nft 'add rule inet " NFT_OUR_TABLE " %s'", nft_rule_text(&rule, text));
+		// who may send has to stand before the drop
+		snprintf(buf, size, "nft '%s rule inet " NFT_OUR_TABLE " %s'",
+			r->kind == RESOURCE_ALLOW ? "insert" : "add", nft_rule_text(&rule, text));
 	else
 		snprintf(buf, size, "nft delete rule inet " NFT_OUR_TABLE " %s handle %d # %s",
 			r->kind == RESOURCE_ALLOW ? "directors" : "input", r->original, nft_rule_text(&rule, text));
