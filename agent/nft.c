@@ -105,8 +105,8 @@ static int take_rule(struct nlmsghdr *hdr, void *list)
 
 	if (!expressions || strcmp(nla_get_string(attrs[NFTA_RULE_TABLE]), NFT_OUR_TABLE) != 0)
 		return 0;
-	seen.of_directors = attrs[NFTA_RULE_CHAIN] &&
-		strcmp(nla_get_string(attrs[NFTA_RULE_CHAIN]), NFT_CHAIN_DIRECTORS) == 0;
+	seen.of_directors =
+		attrs[NFTA_RULE_CHAIN] && strcmp(nla_get_string(attrs[NFTA_RULE_CHAIN]), NFT_CHAIN_DIRECTORS) == 0;
 	seen.handle = be64toh(nla_get_u64(attrs[NFTA_RULE_HANDLE]));
 	seen.expressions = malloc((size_t)expressions->nla_len);
 	if (!seen.expressions)
@@ -323,6 +323,7 @@ int nft_open(struct netsock **ret, struct err *err)
 	case 0:
 	case -EEXIST: // something of our names, in another place
 	case -EBUSY:
+	case -EPERM: // likewise, and another program has it for itself
 		*ret = STEAL(ns);
 		return 0;
 	case -EOPNOTSUPP:
