@@ -203,6 +203,21 @@ static void device_command(const struct resource *r, char *buf, size_t size)
 			device_words(r->device_kind), r->value ? " csum" : "");
 }
 
+// One line a route; its next hops stand last and take all that follows for their own, so that what is added comes
+// first. Of a nexthop object ip shows what is in it as well, and wants to hear of its number only. A route's own MSS is
+// taken for the smaller one, and of those that differ in the device only (fe80::/64) one comes: that can be typed again
+// and again.
+static void mirror_command(const struct resource *r, char *buf, size_t size)
+{
+	const char *family = r->addr.family == AF_INET6 ? "-6" : "-4";
+
+	snprintf(buf, size,
+		"ip %s -o route show | sed 's/\\\\//g; s/ proto [^ ]*//; /advmss/!s/^/advmss %d /; "
+		"/ nhid /{s/ nexthop.*//; s/ via \\(inet6* \\)*[^ ]*//; s/ dev [^ ]*//}' | "
+		"while read r; do ip %s route replace table %u proto %u $r; done",
+		family, r->value, family, r->table, ROUTE_PROTO_BRASS);
+}
+
 static void rule_command(const struct resource *r, bool added, char *buf, size_t size)
 {
 	char addr[INET_ADDR_MAX], ports[40] = "";
@@ -242,10 +257,7 @@ const char *resource_command(const struct resource *r, bool added, char buf[RESO
 		break;
 	case RESOURCE_MIRROR:
 		if (added)
-			snprintf(buf, size,
-				"ip %s route show | sed 's/$/ advmss %d/; s/ proto [^ ]*//' | while read r; do "
-				"ip %s route replace $r table %u proto %u; done",
-				v6 ? "-6" : "-4", r->value, v6 ? "-6" : "-4", r->table, ROUTE_PROTO_BRASS);
+			mirror_command(r, buf, size);
 		else
 			snprintf(buf, size, "ip %s route flush table %u proto %u", v6 ? "-6" : "-4", r->table,
 				ROUTE_PROTO_BRASS);
