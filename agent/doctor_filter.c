@@ -22,7 +22,7 @@ struct passing {
 	struct filter_packet packet;
 	const char *what, *why;            // for the evidence
 	const struct filter_packet *plain; // drops that this one meets as well are told elsewhere; NULL: none
-	bool of_tunnel; // the outer packet, which a lockdown may keep out
+	bool of_tunnel;                    // the outer packet, which a lockdown may keep out
 	size_t said;
 	enum doctor_status status; // of a packet that is dropped for certain
 	bool tracked;              // nobody said notrack
@@ -83,9 +83,12 @@ static void on_drop(void *ctx, const struct filter_outcome *outcome)
 		filter_run(&p->d->filter, outcome->base->hook, p->plain, on_compare, &comparing);
 	if (outcome->verdict != FILTER_DROP || comparing.same)
 		return;
+	// what the agent's rules ask of GRE is true of a director's packets
+	const bool perhaps = outcome->perhaps && !(p->of_tunnel && is_our_lockdown(outcome->base));
+
 	p->said++;
-	doctor_say(&p->d->report, outcome->perhaps ? DOCTOR_WARNING : p->status, "%s %s dropped by %s%s%s", p->what,
-		outcome->perhaps ? "are perhaps" : "are", filter_describe(outcome, rule), p->why ? ": " : "",
+	doctor_say(&p->d->report, perhaps ? DOCTOR_WARNING : p->status, "%s %s dropped by %s%s%s", p->what,
+		perhaps ? "are perhaps" : "are", filter_describe(outcome, rule), p->why ? ": " : "",
 		p->why ? p->why : "");
 	doctor_mend(&p->d->report, "%s", command_of(p, outcome, command));
 }
