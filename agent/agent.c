@@ -325,8 +325,10 @@ static void on_stop_signal(uv_signal_t *handle, int signal)
 	notify_extend(&a->notify, a->config->drain_ms + LEAVE_MS);
 	drain_control_pause(&a->drains);
 	retire_pause(&a->retire);
-	for (size_t c = 0; c < a->clients.count; c++)
+	for (size_t c = 0; c < a->clients.count; c++) {
 		client_poll(a->clients.items[c], true);
+		client_tell(a->clients.items[c]);
+	}
 	push_changes(a);
 	uv_timer_start(&a->drain_timer, on_drain_look, DRAIN_LOOK_MS, DRAIN_LOOK_MS);
 }

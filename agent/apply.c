@@ -21,9 +21,8 @@ static int device_index(const struct applying *a, const struct resource *r, stru
 {
 	const struct iflink *link =
 		a->devices_changed ? NULL : iflink_find(a->seen->links, a->seen->link_count, r->dev);
-	int index = link ? link->index : (int)if_nametoindex(r->dev);
 
-	return index ? index : err_set(err, -ENODEV, NULL, "there is no device %s", r->dev);
+	return link ? link->index : iflink_index(a->ns, r->dev, err);
 }
 
 static const char *module_of(const char *kind)

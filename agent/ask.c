@@ -74,9 +74,12 @@ static bool take_service(struct asking *a, long status, const json_t *json)
 	return status == 200 && !take_options(json_object_get(json, "options"), service);
 }
 
-// All of it has come: what was remembered of this director is worth nothing now.
+// All of it has come: what was remembered of this director is worth nothing now, but for where its tunnel packets come
+// from if it does not say (one of an earlier version, or one that has not heard of this host yet).
 static void finish(struct asking *a)
 {
+	if (inet_addr_parse(text_of(a->director->agent, "source"), &a->answer.source))
+		a->answer.source = a->client->answer.source;
 	protocol_answer_clear(&a->client->answer);
 	a->client->answer = a->answer;
 	a->client->has_answer = a->client->fresh = true;

@@ -185,7 +185,7 @@ static void on_answer(void *ctx, const struct http_answer *answer)
 
 	protocol_answer_clear(&client->answer);
 	client->answer = parsed;
-	client->has_answer = client->fresh = true;
+	client->has_answer = client->fresh = client->told = true; // client_tell ended what was under way
 	if (client->state != CLIENT_LEAVING)
 		set_state(client, CLIENT_REGISTERED, "the director took the report");
 	client->events.answered(client->events.ctx, client);
@@ -246,6 +246,12 @@ void client_push(struct client *client)
 		return;
 	http_call_cancel(STEAL(client->call));
 	ask_in(client, 0);
+}
+
+void client_tell(struct client *client)
+{
+	client->told = false;
+	client_push(client);
 }
 
 void client_push_if_changed(struct client *client)

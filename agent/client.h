@@ -47,6 +47,7 @@ struct client {
 	struct inet_addr local, peer;  // of the last connection
 	struct protocol_answer answer; // the last, perhaps from an earlier run
 	bool has_answer, fresh;        // fresh: from this run
+	bool told;                     // the answer is about a report that went out after client_tell
 	char error[256];               // of the last attempt, "" when it went well
 	// private
 	struct http_call *call;
@@ -73,7 +74,9 @@ int client_new(uv_loop_t *loop, struct http_client *http, const char *url, const
 void client_start(struct client *client);
 // The report has changed: send it now.
 void client_push(struct client *client);
-// The same, when the report differs from the one that was sent last.
+// The same; until the answer comes `told` is false: what the last one says may be about another report.
+void client_tell(struct client *client);
+// As client_push, when the report differs from the one that was sent last.
 void client_push_if_changed(struct client *client);
 // On: answers are not held, the client asks again every 200 ms (while draining).
 void client_poll(struct client *client, bool on);

@@ -11,6 +11,8 @@ bool config_print_device(const void *member, struct out *out);
 // Do they go together? Fills in the port of gue.
 int config_check_method(int method, struct tunnel_options *tunnel, const char *device, struct err *err);
 
+// Reads "backends" into a struct config_backends.
+int config_parse_backends(const json_t *json, void *member, struct err *err);
 // Reads "static" into a struct config_statics.
 int config_parse_statics(const json_t *json, void *member, struct err *err);
 

@@ -372,7 +372,7 @@ struct doctor_case doctor_case(const struct doctor *d, size_t i)
 
 	c.link = iflink_find(d->seen.links, d->seen.link_count, c.device);
 	if (client)
-		c.director = client->peer;
+		c.director = inet_addr_is_set(&client->answer.source) ? client->answer.source : client->peer;
 	else if (service->method == FORWARD_NAT)
 		c.director = service->gateway;
 	for (size_t b = 0; client && client->fresh && b < d->config->backends.count; b++)

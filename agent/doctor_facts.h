@@ -54,7 +54,7 @@ struct doctor {
 struct doctor_case {
 	const struct spec_service *service;
 	const struct client *client;       // the director that knows it; NULL: it is static
-	struct inet_addr director;         // its address; not set: not known
+	struct inet_addr director;         // where its tunnel packets come from; not set: not known
 	const struct ask_backend *backend; // what it makes of this host; NULL: not asked
 	const struct local_check *check;   // who says whether the program serves
 	const struct iflink *underlay;     // the device that has the RIP; NULL: none has

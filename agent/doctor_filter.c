@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Packets as they would come and go, put through the rules of the packet filter.
 #include "agent/doctor_checks.h"
+#include "agent/nft.h"
 
 #include "shared/util.h"
 
@@ -21,6 +22,7 @@ struct passing {
 	struct filter_packet packet;
 	const char *what, *why;            // for the evidence
 	const struct filter_packet *plain; // drops that this one meets as well are told elsewhere; NULL: none
+	bool of_tunnel;                    // the outer packet, which a lockdown may keep out
 	size_t said;
 	enum doctor_status status; // of a packet that is dropped for certain
 	bool tracked;              // nobody said notrack
@@ -29,13 +31,27 @@ struct passing {
 
 static const struct inet_addr anywhere;
 
-// The command that mends is for every client.
-static const char *command_of(
-	const struct passing *p, const struct filter_outcome *outcome, char buf[FILTER_COMMAND_MAX])
+static bool is_our_lockdown(const struct filter_chain *base)
 {
-	const struct inet_addr *clients = p->d->clients;
+	return base->tool == FILTER_NFT && strcmp(base->table, NFT_OUR_TABLE) == 0 &&
+		strcmp(base->family_name, "inet") == 0;
+}
+
+// The command that mends is for every client. A director that the agent's own table keeps out gets the rule that the
+// agent would make for it: the agent knows it again.
+static const char *command_of(
+	const struct passing *p, const struct filter_outcome *outcome, char buf[RESOURCE_COMMAND_MAX])
+{
+	const struct inet_addr *clients = p->d->clients, *from = &p->packet.from;
 	struct filter_packet packet = p->packet;
 
+	if (p->of_tunnel && inet_addr_is_set(from) && is_our_lockdown(outcome->base)) {
+		const struct resource allow = {
+			.kind = RESOURCE_ALLOW, .addr = *from, .value = (int32_t)inet_addr_len(from->family) * 8
+		};
+
+		return resource_command(&allow, true, buf);
+	}
 	for (size_t i = 0; i < 2; i++) {
 		if (inet_addr_cmp(&packet.from, &clients[i]) == 0)
 			packet.from = anywhere;
@@ -61,15 +77,18 @@ static void on_drop(void *ctx, const struct filter_outcome *outcome)
 {
 	struct passing *p = ctx;
 	struct comparing comparing = { outcome, false };
-	char rule[FILTER_COMMAND_MAX], command[FILTER_COMMAND_MAX];
+	char rule[FILTER_COMMAND_MAX], command[RESOURCE_COMMAND_MAX];
 
 	if (p->plain)
 		filter_run(&p->d->filter, outcome->base->hook, p->plain, on_compare, &comparing);
 	if (outcome->verdict != FILTER_DROP || comparing.same)
 		return;
+	// what the agent's rules ask of GRE is true of a director's packets
+	const bool perhaps = outcome->perhaps && !(p->of_tunnel && is_our_lockdown(outcome->base));
+
 	p->said++;
-	doctor_say(&p->d->report, outcome->perhaps ? DOCTOR_WARNING : p->status, "%s %s dropped by %s%s%s", p->what,
-		outcome->perhaps ? "are perhaps" : "are", filter_describe(outcome, rule), p->why ? ": " : "",
+	doctor_say(&p->d->report, perhaps ? DOCTOR_WARNING : p->status, "%s %s dropped by %s%s%s", p->what,
+		perhaps ? "are perhaps" : "are", filter_describe(outcome, rule), p->why ? ": " : "",
 		p->why ? p->why : "");
 	doctor_mend(&p->d->report, "%s", command_of(p, outcome, command));
 }
@@ -180,11 +199,19 @@ static struct filter_packet tunnel_packet(const struct doctor *d, const struct d
 
 void doctor_check_filter(struct doctor *d, const struct doctor_case *c)
 {
-	const struct passing outer = { .d = d, .what = "the director's tunnel packets", .packet = tunnel_packet(d, c) };
+	struct passing outer = {
+		.d = d, .what = "the director's tunnel packets", .packet = tunnel_packet(d, c), .of_tunnel = true
+	};
 	const struct passing first = {
 		.d = d, .what = "clients' first packets", .packet = client_packet(d, c, FILTER_NEW)
 	};
 	const struct passing back = { .d = d, .what = "replies", .packet = reply(d, c, FILTER_ESTABLISHED) };
+	char sender[INET_ADDR_MAX], why[INET_ADDR_MAX + 24];
+
+	if (inet_addr_is_set(&outer.packet.from)) {
+		snprintf(why, sizeof(why), "they come from %s", inet_addr_format(&outer.packet.from, sender));
+		outer.why = why;
+	}
 	size_t said = c->is_tunnel ? count_drops(outer, in, ARRAY_SIZE(in)) : 0;
 
 	// without a port there is no telling which rules are meant
@@ -232,7 +259,7 @@ void doctor_check_conntrack(struct doctor *d, const struct doctor_case *c)
 static void on_dnat(void *ctx, const struct filter_outcome *outcome)
 {
 	struct passing *p = ctx;
-	char rule[FILTER_COMMAND_MAX], command[FILTER_COMMAND_MAX];
+	char rule[FILTER_COMMAND_MAX], command[RESOURCE_COMMAND_MAX];
 
 	if (outcome->verdict != FILTER_DNAT)
 		return;

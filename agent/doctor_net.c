@@ -217,6 +217,9 @@ void doctor_check_mss(struct doctor *d, const struct doctor_case *c)
 		route_lookup_packet(d->sock, &packet, &way, NULL))
 		return;
 	const struct iflink *link = doctor_link(d, way.ifindex);
+
+	if (link && link->flags & IFF_LOOPBACK) // no way to a client, which is told elsewhere
+		return;
 	const uint32_t mtu = way.mtu ? way.mtu : link ? link->mtu : 0;
 	const uint32_t from_mtu = mtu > headers ? mtu - headers : 0;
 	const uint32_t told = way.advmss && way.advmss < from_mtu ? way.advmss : from_mtu;

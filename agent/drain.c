@@ -87,7 +87,7 @@ void drain_look(struct drain *drain, const struct spec *spec, const struct clien
 			if (!is_meant(drain, *s->of ? s->of : s->service))
 				continue;
 			count.at_directors += s->active;
-			count.quiet &= !s->effective_weight;
+			count.quiet &= !s->effective_weight && clients->items[c]->told;
 		}
 	}
 	count_here(drain, spec, stopping, &count);

@@ -35,7 +35,7 @@ enum drain_state {
 
 struct drain_count {
 	size_t at_directors, here; // open connections
-	bool quiet;                // every director that was looked at has stopped sending new ones
+	bool quiet;                // every director that was looked at has heard of it and sends no new ones
 	bool known;                // this host sees the program of each service, so that it knows all its connections
 };
 

@@ -123,6 +123,9 @@ int drain_control_drain(struct drain_control *dc, const json_t *request, struct 
 		return rc;
 	log_info("drain of %s: an operator asked for it; waiting at most %s", called(service),
 		clock_format_duration(limit_ms, text));
+	// answers until now are about a host that was being set up, perhaps, and would have got connections then
+	for (size_t c = 0; c < dc->services->clients->count; c++)
+		client_tell(dc->services->clients->items[c]);
 	dc->changed(dc->ctx);
 	look(dc); // what is answered first has counts
 	return 0;

@@ -271,6 +271,10 @@ static int take_key(struct filter_rule *rule, const json_t *left, enum filter_ke
 		*ret = FILTER_LOCAL;
 	if (strcmp(kind, "tcp option") == 0)
 		return imply(rule, FILTER_PROTOCOL, IPPROTO_TCP);
+	// the packets that are looked at are whole ones: a rule about a field of this header is not about them
+	if (strcmp(kind, "exthdr") == 0 && strcmp(filter_nft_word(what, "name"), "frag") == 0 &&
+		*filter_nft_word(what, "field"))
+		return imply(rule, FILTER_PROTOCOL, IPPROTO_FRAGMENT);
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
 		if (strcmp(keys[i].kind, kind) != 0 ||
 			(keys[i].where && strcmp(keys[i].where, filter_nft_word(what, "protocol")) != 0) ||

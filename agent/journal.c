@@ -9,8 +9,11 @@
 #include <libgen.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define LOCK_TRIES 100 // who holds it makes a new file each time
 
 static int write_all(int fd, const char *text, size_t len)
 {
@@ -76,6 +79,63 @@ static int read_list(const json_t *json, struct resource_list *list)
 	return rc;
 }
 
+// --- lock ---
+
+static void lock_path(const struct journal *journal, char buf[544])
+{
+	char folder[512];
+
+	snprintf(folder, sizeof(folder), "%s", journal->path);
+	snprintf(buf, 544, "%s/lock", dirname(folder));
+}
+
+// The file goes with the lock, so one that was opened may be another's than the one of that name by the time it is
+// locked: -ESTALE. -EWOULDBLOCK: somebody holds it.
+static int lock(int fd, const char *path, int dir)
+{
+	struct stat ours, there;
+
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB))
+		return -errno;
+	if (fstat(fd, &ours) || stat(path, &there) || ours.st_ino != there.st_ino || ours.st_dev != there.st_dev)
+		return -ESTALE;
+	return give_to_owner(fd, dir);
+}
+
+static int take_lock(struct journal *journal, const char *run_dir, struct err *err)
+{
+	_cleanup_close_ int dir = open(run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	char path[544];
+	int rc = dir < 0 ? -errno : -ESTALE;
+
+	lock_path(journal, path);
+	for (int i = 0; i < LOCK_TRIES && rc == -ESTALE; i++) {
+		journal->lock = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+		rc = lock(journal->lock, path, dir);
+		if (rc && journal->lock >= 0)
+			close(journal->lock);
+	}
+	journal->locked = !rc;
+	if (rc == -EWOULDBLOCK)
+		return err_set(err, -EBUSY, NULL,
+			"another brass-agent is running, or gives this host back just now: it holds %s", path);
+	return rc ? err_set(err, rc, "run_dir", "cannot lock %s: %s", path, strerror(-rc)) : 0;
+}
+
+static void let_go(struct journal *journal)
+{
+	char path[544];
+
+	if (!journal->locked)
+		return;
+	lock_path(journal, path);
+	unlink(path); // before others may hold it
+	close(journal->lock);
+	journal->locked = false;
+}
+
+// --- reading ---
+
 // Without a file the list is empty.
 static int read_file(struct journal *journal, struct err *err)
 {
@@ -116,8 +176,10 @@ int journal_open(const char *run_dir, struct journal *ret, struct err *err)
 	if (access(run_dir, W_OK))
 		return err_set(err, -errno, "run_dir", "cannot write to %s: %s", run_dir, strerror(errno));
 	snprintf(journal.path, sizeof(journal.path), "%s/journal.json", run_dir);
-	int rc = read_file(&journal, err);
-	if (rc == -EINVAL) {
+	int rc = take_lock(&journal, run_dir, err);
+	if (!rc)
+		rc = read_file(&journal, err);
+	if (rc == -EINVAL && journal.locked) {
 		char bad[544];
 
 		snprintf(bad, sizeof(bad), "%s.bad", journal.path);
@@ -126,7 +188,9 @@ int journal_open(const char *run_dir, struct journal *ret, struct err *err)
 			journal.path, bad);
 		rc = 0;
 	}
-	if (!rc)
+	if (rc)
+		let_go(&journal);
+	else
 		*ret = journal;
 	return rc;
 }
@@ -146,4 +210,5 @@ int journal_save(const struct journal *journal, struct err *err)
 void journal_close(struct journal *journal)
 {
 	resource_list_clear(&journal->list);
+	let_go(journal);
 }

@@ -80,7 +80,10 @@ static int finish(struct netsock *ns, struct batch *batch, bool commit, struct e
 
 bool nft_has(const struct nft_table *table, const struct nft_rule *rule, uint64_t *ret_handle)
 {
-	for (size_t i = 0; i < table->count; i++) {
+	// rules come in the order of their chain
+	const size_t end = rule->what == NFT_ALLOW ? table->drop : table->count;
+
+	for (size_t i = 0; i < end; i++) {
 		if (!nft_message_same(nft_message_new_rule(rule), table->rules[i].expressions))
 			continue;
 		if (ret_handle)
@@ -102,6 +105,8 @@ static int take_rule(struct nlmsghdr *hdr, void *list)
 
 	if (!expressions || strcmp(nla_get_string(attrs[NFTA_RULE_TABLE]), NFT_OUR_TABLE) != 0)
 		return 0;
+	seen.of_directors =
+		attrs[NFTA_RULE_CHAIN] && strcmp(nla_get_string(attrs[NFTA_RULE_CHAIN]), NFT_CHAIN_DIRECTORS) == 0;
 	seen.handle = be64toh(nla_get_u64(attrs[NFTA_RULE_HANDLE]));
 	seen.expressions = malloc((size_t)expressions->nla_len);
 	if (!seen.expressions)
@@ -138,7 +143,11 @@ static int read_rules(struct netsock *ns, struct nft_table *table, struct err *e
 		return rc;
 	}
 	table->rules = list.items;
-	table->count = list.count;
+	table->count = table->drop = list.count;
+	for (size_t i = table->count; i-- > 0;)
+		if (table->rules[i].of_directors &&
+			nft_message_same(nft_message_new_fixed(NFT_DROP), table->rules[i].expressions))
+			table->drop = i;
 	for (size_t i = 0; i < table->count; i++)
 		for (int which = 0; which < NFT_FIXED; which++)
 			table->has[which] |= nft_message_same(
@@ -314,6 +323,7 @@ int nft_open(struct netsock **ret, struct err *err)
 	case 0:
 	case -EEXIST: // something of our names, in another place
 	case -EBUSY:
+	case -EPERM: // likewise, and another program has it for itself
 		*ret = STEAL(ns);
 		return 0;
 	case -EOPNOTSUPP:

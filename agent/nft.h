@@ -58,9 +58,11 @@ struct nft_table {
 	bool has[NFT_FIXED]; // the rules that are always there
 	struct nft_seen {
 		uint64_t handle;
+		bool of_directors; // stands in that chain
 		struct nlattr *expressions;
 	} * rules;
 	size_t count;
+	size_t drop; // which rule drops all others: who is let in behind it is not let in. count: there is none
 };
 
 // A socket for all below. -EOPNOTSUPP: this kernel has no nftables, or lacks what we need of it.
@@ -68,7 +70,7 @@ int nft_open(struct netsock **ret, struct err *err);
 
 int nft_read(struct netsock *ns, struct nft_table *ret, struct err *err);
 void nft_table_clear(struct nft_table *table);
-// Is the rule there? *ret_handle (may be NULL) is what it is deleted by.
+// Is the rule there, where it does what it says? *ret_handle (may be NULL) is what it is deleted by.
 bool nft_has(const struct nft_table *table, const struct nft_rule *rule, uint64_t *ret_handle);
 // Packets that were dropped since the table was made.
 int nft_read_dropped(struct netsock *ns, uint64_t *ret, struct err *err);

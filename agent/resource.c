@@ -183,7 +183,9 @@ static void nft_command(const struct resource *r, bool added, char *buf, size_t 
 	if (r->kind == RESOURCE_TABLE)
 		snprintf(buf, size, "nft %s", added ? NFT_TABLE_TEXT : "delete table inet " NFT_OUR_TABLE);
 	else if (added)
-		snprintf(buf, size, "nft 'add rule inet " NFT_OUR_TABLE " %s'", nft_rule_text(&rule, text));
+		// who may send has to stand before the drop
+		snprintf(buf, size, "nft '%s rule inet " NFT_OUR_TABLE " %s'",
+			r->kind == RESOURCE_ALLOW ? "insert" : "add", nft_rule_text(&rule, text));
 	else
 		snprintf(buf, size, "nft delete rule inet " NFT_OUR_TABLE " %s handle %d # %s",
 			r->kind == RESOURCE_ALLOW ? "directors" : "input", r->original, nft_rule_text(&rule, text));
@@ -199,6 +201,21 @@ static void device_command(const struct resource *r, char *buf, size_t size)
 		snprintf(buf, size, "ip link add %s up type %s local %s remote %s%s%s", r->dev, r->device_kind,
 			inet_addr_format(&r->addr, addr), r->addr.family == AF_INET6 ? "::" : "any",
 			device_words(r->device_kind), r->value ? " csum" : "");
+}
+
+// One line a route; its next hops stand last and take all that follows for their own, so that what is added comes
+// first. Of a nexthop object ip shows what is in it as well, and wants to hear of its number only. A route's own MSS is
+// taken for the smaller one, and of those that differ in the device only (fe80::/64) one comes: that can be typed again
+// and again.
+static void mirror_command(const struct resource *r, char *buf, size_t size)
+{
+	const char *family = r->addr.family == AF_INET6 ? "-6" : "-4";
+
+	snprintf(buf, size,
+		"ip %s -o route show | sed 's/\\\\//g; s/ proto [^ ]*//; /advmss/!s/^/advmss %d /; "
+		"/ nhid /{s/ nexthop.*//; s/ via \\(inet6* \\)*[^ ]*//; s/ dev [^ ]*//}' | "
+		"while read r; do ip %s route replace table %u proto %u $r; done",
+		family, r->value, family, r->table, ROUTE_PROTO_BRASS);
 }
 
 static void rule_command(const struct resource *r, bool added, char *buf, size_t size)
@@ -240,10 +257,7 @@ const char *resource_command(const struct resource *r, bool added, char buf[RESO
 		break;
 	case RESOURCE_MIRROR:
 		if (added)
-			snprintf(buf, size,
-				"ip %s route show | sed 's/$/ advmss %d/; s/ proto [^ ]*//' | while read r; do "
-				"ip %s route replace $r table %u proto %u; done",
-				v6 ? "-6" : "-4", r->value, v6 ? "-6" : "-4", r->table, ROUTE_PROTO_BRASS);
+			mirror_command(r, buf, size);
 		else
 			snprintf(buf, size, "ip %s route flush table %u proto %u", v6 ? "-6" : "-4", r->table,
 				ROUTE_PROTO_BRASS);

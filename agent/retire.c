@@ -21,7 +21,7 @@ static void look_at_director(struct retire_item *item)
 	// one that cannot be reached sends nothing more when the lease is over
 	for (size_t i = 0; client->state == CLIENT_REGISTERED && i < client->answer.count; i++) {
 		count.at_directors += client->answer.services[i].active;
-		count.quiet &= !client->answer.services[i].effective_weight;
+		count.quiet &= !client->answer.services[i].effective_weight && client->told;
 	}
 	drain_judge(&item->drain, &count, clock_now_ms());
 }
@@ -73,6 +73,8 @@ static void add(struct retire *retire, struct client *client, const char *servic
 			return;
 	retire->items[retire->count++] = (struct retire_item) { client, drain_begin(service, limit_ms) };
 	poll_clients(retire, true);
+	for (size_t c = 0; c < retire->services->clients->count; c++)
+		client_tell(retire->services->clients->items[c]);
 	uv_update_time(retire->timer.loop);
 	uv_timer_start(&retire->timer, on_look, DRAIN_LOOK_MS, DRAIN_LOOK_MS);
 }

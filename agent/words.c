@@ -249,10 +249,11 @@ int words_restore(const struct words_call *call)
 
 	log_set_level((enum log_level)call->config->log_level);
 	rc = host_give_back(&host, &err);
-	host_close(&host);
+	if (!rc)
+		forget(run_dir);
+	host_close(&host); // an agent may start from here on
 	if (rc)
 		return fail(rc, &err);
-	forget(run_dir);
 	puts(count ? "the host is as it was found" : "nothing to do: no agent has left anything here");
 	return EXIT_FINE;
 }

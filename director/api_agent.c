@@ -179,10 +179,12 @@ static json_t *agent_json(const struct agent *agent)
 {
 	json_t *json = protocol_report_to_json(&agent->report);
 	msec_t left = agent->deadline_ms - clock_now_ms();
-	char text[CLOCK_DURATION_MAX];
+	char text[CLOCK_DURATION_MAX], source[INET_ADDR_MAX];
 
 	if (!json)
 		return NULL;
+	if (inet_addr_is_set(&agent->source))
+		json_object_set_new(json, "source", json_string(inet_addr_format(&agent->source, source)));
 	json_object_set_new(json, "lost", json_boolean(agent->lost));
 	json_object_set_new(json, "expires_in",
 		json_string(clock_format_duration(agent->lost || left < 0 ? 0 : left / 1000 * 1000, text)));

@@ -139,6 +139,28 @@ int iflink_dump(struct netsock *ns, struct iflink **ret, size_t *ret_count, stru
 	return 0;
 }
 
+static int take_index(struct nlmsghdr *hdr, void *index)
+{
+	const struct ifinfomsg *msg = nlmsg_data(hdr);
+
+	if (hdr->nlmsg_type == RTM_NEWLINK && nlmsg_valid_hdr(hdr, sizeof(*msg)))
+		*(int *)index = msg->ifi_index;
+	return 0;
+}
+
+int iflink_index(struct netsock *ns, const char *name, struct err *err)
+{
+	struct nl_msg *msg = message(RTM_GETLINK, 0, 0, 0);
+	const bool broken = !msg || nla_put_string(msg, IFLA_IFNAME, name);
+	int index = 0;
+	int rc = broken ? err_set(err, -ENOMEM, NULL, "out of memory") : netsock_get(ns, msg, take_index, &index, err);
+
+	nlmsg_free(msg);
+	if (!rc && !index)
+		rc = -ENODEV;
+	return rc == -ENODEV ? err_set(err, rc, NULL, "there is no device %s", name) : rc ? rc : index;
+}
+
 const struct iflink *iflink_find(const struct iflink *links, size_t count, const char *name)
 {
 	for (size_t i = 0; i < count; i++)

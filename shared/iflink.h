@@ -39,6 +39,9 @@ struct iflink {
 
 // All devices in a new array, sorted by name.
 int iflink_dump(struct netsock *ns, struct iflink **ret, size_t *ret_count, struct err *err);
+// The index of the device of this name, or -ENODEV and the like. if_nametoindex(3) asks by an ioctl that has modprobe
+// run, and waits for it, when there is none (net/core/dev_ioctl.c, dev_load).
+int iflink_index(struct netsock *ns, const char *name, struct err *err);
 // NULL when there is none.
 const struct iflink *iflink_find(const struct iflink *links, size_t count, const char *name);
 

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random events on a real server's host: what the agent made is deleted, set down, overwritten; devices come and go;
 routes change; the agent is killed, the director restarted, services come and go. Again and again the host must become
-what the services ask for, as the kernel shows it, and after a stop it must be as it was before the first start.
+what the services ask for, as the kernel shows it, and after a stop it must be as it was before the first start. With
+--lockdown the rules of nftables that guard the tunnels are among what is flushed, deleted and altered.
 
 Run by scripts/chaos host, inside the lab.
 """
@@ -11,6 +12,7 @@ import argparse
 import json
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -40,14 +42,28 @@ SETTINGS = ("arp_ignore", "arp_announce", "rp_filter")
 OVERHEAD = {"t4": 20, "t6": 20, "u4": 32, "g4": 24}
 
 
+# with lockdown: what is looked at by protocol for each service, and by port
+LOCKS = {"t4": ["meta l4proto ipencap"], "t6": ["meta l4proto ipv6"], "g4": ["meta l4proto gre"], "u4": ["meta l4proto ipencap", "udp dport 6080"]}
+DIRECTOR = "10.1.0.10"
+OUR_TABLE = "inet brass-agent"
+# somebody else's, which must come through it all as it is
+OTHERS = """table inet filter {
+  set friends { type ipv4_addr; elements = { 192.0.2.1, 192.0.2.2 } }
+  chain input { type filter hook input priority 0; policy accept; ip saddr @friends accept; meta l4proto { 4, 17, 41, 47 } accept; }
+}
+"""
+
+
 class Failure(Exception):
     pass
 
 
 class Run:
-    def __init__(self, t, seed):
+    def __init__(self, t, seed, lockdown):
         self.t, self.r = t, random.Random(seed)
         self.host = t.r1
+        self.lockdown = lockdown
+        self.patience = 60 if lockdown else 10  # seconds; every process is slow in that kernel
         self.services = {}  # name -> VIP, as the director has them
         self.foreign = set()  # (address with length, device) that we put there
         self.devices = set()  # made by us
@@ -55,16 +71,27 @@ class Run:
         self.main = [r for family in ("-4", "-6") for r in self.host.run("ip", family, "route").stdout.splitlines() if " via " in r]
         self.all = {key: self.host.sysctl(f"net/ipv4/conf/all/{key}") for key in SETTINGS}
         self.counts = {}
-        self.before = snapshot(self.host)
+        if lockdown:
+            self.nft(OTHERS)
+        self.before, self.rules_before = snapshot(self.host), self.ruleset()
         self.director = Director(t.di)
         for name in SERVICES:
             self.make(name)
         backends = {name: backend for name, (backend, *_) in SERVICES.items()}
-        self.agent = Agent(self.host, [self.director], backends, address=RIP, gateway="10.2.0.1", check_interval="300ms", ttl="20s", drain="1s")
+        more = {"lockdown": True} if lockdown else {}
+        self.agent = Agent(self.host, [self.director], backends, address=RIP, gateway="10.2.0.1", check_interval="300ms", ttl="20s", drain="1s", **more)
 
     def ip(self, *words, six=False):
         """Whether it was possible is not asked: most things are gone half of the time."""
         return self.host.run("ip", *(["-6"] if six else []), *words, check=False).returncode == 0
+
+    def nft(self, rules):
+        """All or nothing, and likewise not asked."""
+        return self.host.run("nft", "-f", "-", stdin=rules, check=False).returncode == 0
+
+    def ruleset(self):
+        """Of all tables, without counters."""
+        return self.host.run("nft", "-s", "list", "ruleset").stdout if self.lockdown else ""
 
     # ---------------------------------------------------------------- events
 
@@ -224,6 +251,58 @@ class Run:
         (service_goes_or_comes, 8), (service_moves, 5), (agent_killed, 1), (agent_restarted, 0.5), (director_killed, 0.5),
     ]  # fmt: skip
 
+    # ---------------------------------------------------------------- of nftables
+
+    def ruleset_flushed(self):
+        """As `systemctl reload nftables` does it: all goes, and the host's own comes back."""
+        self.nft("flush ruleset\n" + OTHERS)
+
+    def table_deleted(self):
+        self.nft(f"delete table {OUR_TABLE}\n")
+
+    def table_emptied(self):
+        self.nft(f"flush table {OUR_TABLE}\n")
+
+    def chain_flushed(self):
+        self.nft(f"flush chain {OUR_TABLE} {self.r.choice(('directors', 'hidden', 'input'))}\n")
+
+    def _some_rule(self):
+        """(chain, handle) of a rule of ours by chance, None without one."""
+        text = self.host.run("nft", "-a", "list", "table", *OUR_TABLE.split(), check=False).stdout
+        chain, found = "", []
+        for line in text.splitlines():
+            if begin := re.match(r"\s+chain (\S+) \{", line):
+                chain = begin[1]
+            elif (handle := re.search(r"# handle (\d+)$", line)) and "hook" not in line:
+                found.append((chain, handle[1]))
+        return self.r.choice(found) if found else None
+
+    def lock_rule_deleted(self):
+        if rule := self._some_rule():
+            self.nft(f"delete rule {OUR_TABLE} {rule[0]} handle {rule[1]}\n")
+
+    def lock_rule_altered(self):
+        if rule := self._some_rule():
+            self.nft(f"replace rule {OUR_TABLE} {rule[0]} handle {rule[1]} ip saddr 192.0.2.{self.r.randint(1, 9)} counter\n")
+
+    def director_behind_the_drop(self):
+        """It is there, and lets nobody in."""
+        self.nft(f"flush chain {OUR_TABLE} directors\nadd rule {OUR_TABLE} directors counter drop\nadd rule {OUR_TABLE} directors ip saddr {DIRECTOR} accept\n")
+
+    def table_gets_company(self):
+        """A chain and a set of somebody else's in the table of ours."""
+        name = f"mine{self.r.randint(0, 3)}"
+        self.nft(self.r.choice((
+            f"add chain {OUR_TABLE} {name}\nadd rule {OUR_TABLE} {name} counter drop\n",
+            f"add set {OUR_TABLE} s{name} {{ type ipv4_addr; elements = {{ 192.0.2.1 }}; }}\nadd rule {OUR_TABLE} directors ip saddr @s{name} counter\n",
+            f"delete chain {OUR_TABLE} {name}\n",
+        )))  # fmt: skip
+
+    EVENTS_OF_NFTABLES = [
+        (ruleset_flushed, 8), (table_deleted, 8), (table_emptied, 5), (chain_flushed, 10), (lock_rule_deleted, 15), (lock_rule_altered, 10),
+        (director_behind_the_drop, 5), (table_gets_company, 8),
+    ]  # fmt: skip
+
     # ---------------------------------------------------------------- what must be
 
     def _json(self, *words):
@@ -253,7 +332,7 @@ class Run:
         for device in devices - {"brass0", "brass-sit"}:
             if self.host.sysctl(f"net/ipv4/conf/{device}/rp_filter") == "1":
                 return f"{device}: rp_filter is 1"
-        return self._wrong_routes()
+        return self._wrong_routes() or (self._wrong_locks() if self.lockdown else "")
 
     def _wrong_routes(self):
         rules = {(r["src"], r["table"]) for family in ("-4", "-6") for r in self._json(family, "rule") if r["table"] in ("4672", "4673")}
@@ -279,6 +358,25 @@ class Run:
             return f"port of GUE: {port}"
         return ""
 
+    def _wrong_locks(self):
+        """Ours by what they do; what others put beside them is left alone."""
+        text = self.host.run("nft", "-s", "list", "table", *OUR_TABLE.split(), check=False).stdout
+        right = {lock for name in LOCKS if name in self.services for lock in LOCKS[name]}
+        if not right:
+            return f"a table that nobody needs: {text}" if text else ""
+        chains = {name: [line.strip() for line in body.splitlines()] for name, body in re.findall(r"chain (\S+) \{\n(.*?)\n\t\}", text, re.S)}
+        directors = chains.get("directors", [])
+        accept, drop = f"ip saddr {DIRECTOR} accept", "counter drop"
+        if accept not in directors or drop not in directors or directors.index(accept) > directors.index(drop):
+            return f"directors: {directors}"
+        found = [line for line in chains.get("input", []) if line.startswith(f"ip daddr {RIP} ") and line.endswith(" jump directors")]
+        missing = [lock for lock in right if not any(lock in line for line in found)]
+        if missing or len(found) != len(right) or not any("hook input priority" in line for line in chains.get("input", [])):
+            return f"locks {found}, should be of {sorted(right)}; {chains.get('input')}"
+        if chains.get("hidden", [])[-1:] != ["jump directors"] and "jump directors" not in chains.get("hidden", []):
+            return f"hidden: {chains.get('hidden')}"
+        return ""
+
     def check(self):
         self.foreign_goes()
         begin = time.monotonic()
@@ -289,17 +387,17 @@ class Run:
             return not wrong[0]
 
         try:
-            wait_for(right, 10)
+            wait_for(right, self.patience)
         except AssertionError:
-            raise Failure(f"after 10 s: {wrong[0]}\n{self.agent.log()[-3000:]}") from None
+            raise Failure(f"after {self.patience} s: {wrong[0]}\n{self.agent.log()[-3000:]}") from None
         states = {s["service"]: s["state"] for s in (self.agent.status() or {"services": []})["services"]}
         if any(states.get(n) != "up" for n in self.services):
-            wait_for(lambda: all(s["state"] == "up" for s in self.agent.status()["services"] if s["service"] in self.services), 10, f"all are up: {self.agent.status()}")
+            wait_for(lambda: all(s["state"] == "up" for s in self.agent.status()["services"] if s["service"] in self.services), self.patience, f"all are up: {self.agent.status()}")
         return time.monotonic() - begin
 
     def run(self, events, check_every):
         waits, done = [], 0
-        functions, weights = zip(*self.EVENTS)
+        functions, weights = zip(*(self.EVENTS + (self.EVENTS_OF_NFTABLES if self.lockdown else [])))
         waits.append(self.check())
         for event in self.r.choices(functions, weights, k=events):
             event(self)
@@ -317,18 +415,20 @@ class Run:
             self.ip("route", "del", prefix)
         self.foreign_goes()
         assert_as_before(self.host, self.before)
+        if self.ruleset() != self.rules_before:
+            raise Failure(f"nftables is not as it was:\n{self.ruleset()}\nwas:\n{self.rules_before}")
         return f"{events} events, {len(waits)} checks, each right after {max(waits):.1f} s at most; {repairs} repairs since the last start; " + ", ".join(
             f"{v} {k}" for k, v in sorted(self.counts.items())
         )
 
 
-def attempt(seed, events, check_every=25):
+def attempt(seed, events, check_every=25, lockdown=False):
     """One run; a sentence of what was done, or Failure."""
     with routed_topology() as t:
         for name in ("r2", "r3"):
             t.servers.remove(next(s for s in t.servers if s.name == name))
         t.r1.run("ip", "fou", "show", check=False)
-        return Run(t, seed).run(events, check_every)
+        return Run(t, seed, lockdown).run(events, check_every)
 
 
 def main():
@@ -336,6 +436,7 @@ def main():
     p.add_argument("--events", type=int, default=2000, metavar="N", help="of each seed (default 2000)")
     p.add_argument("--seeds", default="", metavar="N,N", help="default: one by chance, printed")
     p.add_argument("--check-every", type=int, default=25, metavar="N", help="events between two checks, on average (default 25)")
+    p.add_argument("--lockdown", action="store_true", help="with tunnels locked and events of nftables; runs in QEMU's kernel, which has it")
     p.add_argument("--directory", metavar="DIR", help=argparse.SUPPRESS)
     options = p.parse_args()
     failed = 0
@@ -343,7 +444,7 @@ def main():
         print(f"seed {seed}: {options.events} events", flush=True)
         begin = time.monotonic()
         try:
-            print(f"seed {seed}: {attempt(seed, options.events, options.check_every)} ({time.monotonic() - begin:.0f} s)", flush=True)
+            print(f"seed {seed}: {attempt(seed, options.events, options.check_every, options.lockdown)} ({time.monotonic() - begin:.0f} s)", flush=True)
         except (Failure, AssertionError) as error:
             print(f"seed {seed}: FAILED: {error}", flush=True)
             failed += 1

@@ -3,6 +3,7 @@
 without a director."""
 
 import difflib
+import fcntl
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import subprocess
 import pytest
 from daemons import Agent, Director
 from net import wait_for
-from test_agent import LEASE, agents, assert_as_before, look_at, service, snapshot, wait_state
+from test_agent import LEASE, agents, assert_as_before, look_at, service, snapshot, wait_state, wait_weights
 from topology import arp_answers, dr_topology, ipvs, load, load_start, nat_topology, routed_topology, serve
 
 
@@ -130,6 +131,24 @@ def test_drain_without_a_director_that_hears_it_is_not_over(t):
     assert load(t.cl, t.vip, 80, n=4)["servers"] == {"r1": 2, "r2": 2}, "which is true"
     director.start()
     wait_for(lambda: weights(t)["10.1.0.101:80"] == 0, 15, "it hears of it when it is back")
+
+
+def test_a_drain_waits_for_directors_to_hear_of_it(t):
+    """What a director said while the host was being set up (weight 0) is no answer to it: a report that says up may be on its way."""
+    director = Director(t.di)
+    director.make("web", host=t.vip, port=80)
+    agent = Agent(t.r1, [director], {"web": {"check": "listen"}})
+    wait_state(agent, "down")  # nobody listens yet
+    wait_for(lambda: agent.status()["directors"][0]["state"] == "registered", what="the director knows it")
+    director.process.signal(signal.SIGSTOP)
+    serve(t.r1)
+    wait_state(agent, "up")
+    done = agent.command("drain", "--service", "web", "--timeout", "1s", check=False)
+    assert done.returncode == 1 and "not every director has stopped sending" in done.stdout + done.stderr, done
+    director.process.signal(signal.SIGCONT)
+    drain = word(agent, "drain", "--service", "web")
+    assert drain.wait() == 0
+    wait_weights(director, 0)
 
 
 def test_a_drain_is_cut_short_by_undrain_and_by_a_stop(t):
@@ -469,6 +488,27 @@ def test_typed_by_hand_the_plan_makes_what_the_agent_makes(t, outer, methods, rp
     assert a == b, "\n".join(difflib.unified_diff(a, b, "the agent", "by hand", lineterm="", n=0))
 
 
+def test_the_line_of_the_status_makes_the_copied_table(t):
+    """With several next hops, a route's own MSS, other types than unicast."""
+    t.r1.ip(*ROUTES, "route add 10.74.0.0/16 via 10.1.0.1 metric 7 advmss 700", "route add 10.75.0.0/16 advmss 600 nexthop via 10.1.0.1 nexthop via 10.1.0.10 weight 3")
+    agent = Agent(t.r1, [], None, static=METHODS_4, insecure=None)
+    wait_for(lambda: agent.status() and all(s["state"] == "up" for s in agent.status()["static"] if not s["port"]), what="set up")
+    lines = [line for line in agent.status()["resources"] if "advmss" in line]
+    agent.kill9()
+
+    def routes(table):
+        shown = [same_but_marks(t.r1.run("ip", family, "-o", "route", "show", "table", table).stdout) for family in ("-4", "-6")]
+        return [[line for line in lines if not line.startswith("fe80::/64")] for lines in shown]  # one a device: see resource.c
+
+    made = routes("4673")
+    assert len(lines) == 2 and any("nexthop" in line for line in made[0]) and any("nexthop" in line for line in made[1]), made
+    for line in lines:
+        done = t.r1.run("sh", "-c", line.replace("table 4673", "table 4999"))
+        assert not done.stderr, done.stderr
+    typed = routes("4999")
+    assert typed == made, "\n".join(line for a, b in zip(made, typed) for line in difflib.unified_diff(a, b, "the agent", "by hand", lineterm="", n=0))
+
+
 def test_plan_asks_directors_and_does_not_register(t):
     director = Director(t.di)
     director.make("web", host=t.vip, port=80)
@@ -541,6 +581,39 @@ def test_restore_after_a_kill_leaves_no_trace(t):
     assert t.r1.run(agent.binary, "--run-dir", run_dir, "restore").stdout.startswith("nothing to do")
     assert t.r1.run(agent.binary, "--run-dir", run_dir + "-none", "restore").stdout.startswith("nothing to do")
     assert not os.path.exists(run_dir + "-none")
+
+
+def test_restore_and_an_agent_keep_out_of_each_others_way(t):
+    """Whoever is there first: the other one says so, and the host is right."""
+    agent = Agent(t.r1, [], None, static=[{"host": t.vip}], insecure=None)
+    is_up = lambda: f"{t.vip}/32" in t.r1.addresses("lo")
+    wait_for(is_up, what="set up")
+    agent.kill9()
+    # one of them is at work, and nobody answers on the socket yet
+    run_dir = agent.config["run_dir"]
+    with open(os.path.join(run_dir, "lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for words in ((), ("restore",)):
+            done = agent.command(*words, check=False)
+            assert done.returncode == 1 and f"another brass-agent is running, or gives this host back just now: it holds {run_dir}/lock" in done.stderr, done
+        assert is_up() and os.path.exists(os.path.join(run_dir, "journal.json"))
+        assert agent.command("plan").returncode == 0  # who only looks need not wait
+    for _ in range(8):
+        restore, process = word(agent, "restore"), agent.launch()
+        codes = restore.wait(), process.wait() if "gives this host back" in process.stderr() else None
+        wait_for(lambda: agent.status() is not None or not process.running(), what="the agent is there, or is not")
+        if process.running():
+            wait_for(is_up, what="what it set up stays")
+            journal = os.path.join(run_dir, "journal.json")
+            wait_for(lambda: os.path.exists(journal), what="it has its journal")
+            agent.kill9()
+        else:
+            assert codes[0] == 0 and process.wait() == 1 and not is_up(), (codes, restore.output(), process.output())
+            agent.start()
+            wait_for(is_up, what="set up")
+            agent.kill9()
+    agent.command("restore")
+    assert not is_up() and os.listdir(run_dir) == []
 
 
 def test_restore_says_what_it_cannot_do(t):

@@ -4,10 +4,16 @@
 The agent is killed first, so that nobody but the doctor's command mends anything; the lease is long.
 """
 
+import email.utils
 import json
+import os
 import re
+import socket
+import struct
 import threading
+import time
 
+import forge
 import pytest
 from daemons import Agent, Director
 from net import wait_for
@@ -20,13 +26,13 @@ MENDS_MAX = 6  # one command may uncover the next: a tunnel before what stands o
 class Patient:
     """A real server with one service, set up by an agent that is dead now."""
 
-    def __init__(self, t, host, v6=False, rip6=False, backend=None, service=None, running=False, url=None, **config):
+    def __init__(self, t, host, v6=False, rip6=False, rip=None, backend=None, service=None, running=False, url=None, **config):
         self.t, self.host = t, host
         self.vip = t.vip6 if v6 else t.vip
         self.director = Director(t.di, listen=[endpoint(a, 4672) for a in (t.di.v4, t.di.v6, "127.0.0.1")])
         self.director.make("web", host=self.vip, port=80, **(service or {}))
         self.server = serve(host)
-        self.agent = Agent(host, [url or self.director], {"web": {"check": "listen", **(backend or {})}}, address=host.v6 if rip6 else host.v4, ttl="1h", **config)  # fmt: skip
+        self.agent = Agent(host, [url or self.director], {"web": {"check": "listen", **(backend or {})}}, address=rip or (host.v6 if rip6 else host.v4), ttl="1h", **config)  # fmt: skip
         wait_state(self.agent, "up", timeout=10)
         wait_weights(self.director, 100)
         if not running:
@@ -159,6 +165,59 @@ def test_a_program_that_is_not_installed(t):
     p.mend()
 
 
+# ---------------------------------------------------------------- this host's address
+
+
+@pytest.fixture
+def two(t):
+    """The address that directors send to is on a device of its own."""
+    two = t.host("two", {"eth0": ("lan", "10.1.0.140/24"), "eth1": ("lan", "10.1.0.150/24")})
+    two.route("default", via="10.1.0.1", dev="eth0")
+    return Patient(t, two, rip="10.1.0.150")
+
+
+def test_a_device_without_carrier(two):
+    two.t.unplug(two.host, "eth1")
+    assert not served(two.t, two.vip)
+    f = two.finds("address", "10.1.0.150 is on eth1, which has no carrier", also=["duplicate", "way in", "way out"])
+    assert not f["mend"]  # a hand at the cable
+    two.t.plug(two.host, "eth1")
+    wait_for(lambda: two.complaints() == [], 10, "the carrier is back")
+    assert served(two.t, two.vip)
+
+
+def test_a_device_of_the_address_that_is_down(two):
+    two.host.ip("link set eth1 down")
+    f = two.finds("address", "10.1.0.150 is on eth1, which is down", also=["duplicate", "way in", "way out"])
+    assert f["mend"] == "ip link set eth1 up"
+    two.mend()
+    wait_for(lambda: served(two.t, two.vip), 10, "it serves")
+
+
+def test_an_address_that_is_not_this_hosts(t):
+    p = Patient(t, t.r1)
+    p.agent.configure(address="10.1.0.177")
+    p.finds("address", "10.1.0.177, to which the directors send, is on no device of this host", also=["lease", "duplicate", "way in"])
+    p.agent.configure(address=t.r1.v4)
+    p.fine()
+
+
+def test_an_address_that_nobody_knows(t):
+    """No director answers, none was remembered, and no default route leads to one."""
+    director = Director(t.di)
+    director.make("web", host=t.vip, port=80)
+    agent = Agent(t.r1, [director], {"web": {}}, address=None, static=[{"host": "10.1.0.99", "method": "ipip"}], start=False)
+    t.r1.ip("route del default")
+    t.r1.run("ip", "-6", "route", "del", "default")
+    director.kill9()
+    done = agent.command("doctor", "-v", check=False)
+    assert done.returncode == 2 and re.search(r"wrong +address +this host's address is not known", done.stdout), done.stdout
+    assert re.search(r"not seen +address +it cannot be looked at without this host's address", done.stdout), done.stdout
+    assert re.search(rf"not seen +backend +{re.escape(director.url)} does not say what it is", done.stdout), done.stdout
+    director.start()
+    assert "this host's address is not known" not in agent.command("doctor", check=False).stdout
+
+
 # ---------------------------------------------------------------- ARP and the VIP
 
 
@@ -255,12 +314,65 @@ def test_a_vip_of_ipv6_that_may_become_a_source(t):
     p.mend()
 
 
+def test_lo_that_is_down(t):
+    p = Patient(t, t.r1)
+    t.r1.ip("link set lo down")
+    p.finds("vip", f"{p.vip}/32 is on lo, which is down", also=["way in", "way out"])
+    p.mend()
+    assert served(t, p.vip)
+
+
+def test_a_device_that_is_not_ours_to_mind_or_down_is_a_warning(t):
+    t.r1.ip("link add other0 type dummy", "link set other0 arp on up")
+    p = Patient(t, t.r1, devices=["eth0"], running=True)
+    p.agent.kill9()
+    for state, name in (("up", "other0"), ("down", "other0 (down)")):
+        t.r1.ip(f"link set other0 {state}")
+        found = p.complaints()
+        assert {(f["check"], f["status"]) for f in found} == {("arp", "warning")}, found
+        assert any(f["evidence"].startswith(f"{name} answers ARP for {p.vip}") for f in found), found
+    for f in found:
+        t.r1.run("sh", "-c", f["mend"])
+    p.fine()
+
+
+def test_more_vips_than_are_asked_for_at_once(t):
+    vips = [f"10.1.{1 + n // 200}.{1 + n % 200}" for n in range(257)]
+    agent = Agent(t.r1, static=[{"host": vip} for vip in vips])
+    wait_for(lambda: all(s["state"] == "up" for s in agent.status()["static"]), 20, "they are there")
+    agent.kill9()
+    answer = json.loads(agent.command("doctor", "--json", check=False).stdout)
+    (f,) = [f for f in answer["findings"] if f["status"] != "ok"]
+    assert f["check"] == "duplicate" and f["status"] == "unseen", f
+    assert f["evidence"] == f"who answers for {vips[-1]}: there are more than 256 VIPs; name the service"
+    t.r2.ip("addr add 10.1.2.57/32 dev lo")
+    assert vips[-1] == "10.1.2.57"
+    done = agent.command("doctor", "-v", vips[-1], check=False)
+    assert f"{t.r2.mac()} alone answers for {vips[-1]}" in done.stdout, done.stdout
+
+
 def test_a_dummy_device_that_is_down(t):
     p = Patient(t, t.r1, backend={"method": "dr", "device": "brass9"})
     t.r1.ip("link set brass9 down")
     assert p.complaints()[0]["check"] in ("tunnel", "vip")
     p.mend()
     assert served(t, p.vip)
+
+
+def test_a_vip_of_ipv6_that_another_host_has(t):
+    """Duplicate address detection found it: the address is there and is not used."""
+    p = Patient(t, t.r1, v6=True, rip6=True)
+    t.r1.ip(f"addr del {p.vip}/128 dev lo", "link add brass9 link eth0 type macvlan", "link set brass9 up")
+    t.r2.ip(f"addr add {p.vip}/128 dev eth0 nodad")
+    t.r1.sysctl("net/ipv6/conf/brass9/accept_dad", 1)
+    t.r1.sysctl("net/ipv6/conf/all/accept_dad", 1)
+    p.agent.configure(backends={"web": {"check": "none", "device": "brass9"}})
+    t.r1.ip(f"addr add {p.vip}/128 dev brass9 preferred_lft 0")
+    wait_for(lambda: "dadfailed" in t.r1.run("ip", "-6", "addr", "show", "dev", "brass9").stdout, 10, "the kernel has found the other one")
+    found = [f for f in p.complaints() if f["check"] == "vip"]
+    assert len(found) == 1 and "is not usable: duplicate detection found another host with it" in found[0]["evidence"], found
+    t.r1.run("sh", "-c", found[0]["mend"])
+    assert "vip" not in {f["check"] for f in p.complaints()}
 
 
 @pytest.mark.parametrize("v6", [False, True], ids=["IPv4", "IPv6"])
@@ -357,6 +469,32 @@ def test_a_module_that_is_not_loaded(far):
     assert served(far, p.vip)
 
 
+def test_a_module_that_this_kernel_does_not_have(far):
+    """It is not in the list that modprobe goes by, which is a stand-in: the lab's kernel has all of them."""
+    p = Patient(far, far.r1, backend={"method": "gue"})
+    p.fine()
+    far.r1.ip("link del brass-ipip", f"fou del port 6080 local {far.r1.v4}")
+    far.r1.run("rmmod", "ipip")
+    work = far.r1.directory("modules")
+    lists = f"/lib/modules/{os.uname().release}"
+    script = f"""mount -t overlay -o lowerdir=/usr/lib,upperdir={work}/upper,workdir={work}/work overlay /usr/lib && mkdir -p {lists} || exit 9
+        cp {work}/list {lists}/modules.dep && touch {lists}/modules.builtin && exec {p.agent.binary} -c {p.agent.file} doctor --json"""
+    for name in ("upper", "work"):
+        os.mkdir(os.path.join(work, name))
+
+    def found(*modules):
+        with open(os.path.join(work, "list"), "w") as f:
+            f.writelines(f"kernel/net/ipv4/{name}.ko.xz: kernel/net/ipv4/tunnel4.ko.xz\n" for name in modules)
+        done = far.r1.run("unshare", "-m", "sh", "-c", script, check=False)
+        assert done.returncode == 2, done.stdout + done.stderr
+        return [(f["status"], f["evidence"], f["mend"]) for f in json.loads(done.stdout)["findings"] if f["check"] == "module" and f["status"] != "ok"]
+
+    assert found("fou", "ip_tunnel") == [("wrong", "this kernel has no module ipip", "")]
+    assert found("fou", "ipip") == [("warning", "the module ipip is not loaded", "modprobe ipip")]
+    p.mend()
+    assert served(far, p.vip)
+
+
 # ---------------------------------------------------------------- which way
 
 
@@ -394,6 +532,52 @@ def test_rp_filter_where_replies_leave_elsewhere(t):
     p.mend("--client", t.cl.v4)
     served(t, p.vip)
     assert dropped_by_rp_filter(t.r1) == before
+
+
+def test_a_client_that_cannot_be_outside(t):
+    """Its address is one of this host's: the kernel takes no such packet from a wire."""
+    p = Patient(t, t.r1)
+    t.r1.ip("addr add 198.51.100.1/32 dev lo")
+    p.finds("way in", "clients' packets from 198.51.100.1 that come in by eth0 are dropped", also=["way out"])
+    t.r1.ip("addr del 198.51.100.1/32 dev lo")
+    p.fine()
+
+
+def test_a_vip_that_is_routed_elsewhere(t):
+    p = Patient(t, t.r1)
+    t.r1.sysctl("net/ipv4/ip_forward", 1)
+    t.r1.ip("rule add pref 100 from all lookup local", "rule del pref 0 from all lookup local",
+            f"rule add pref 50 iif eth0 to {p.vip} lookup 77", "route add default via 10.1.0.1 table 77")  # fmt: skip
+    assert not served(t, p.vip)
+    p.finds("way in", f"clients' packets to {p.vip} that come in by eth0 are not for this host")
+    t.r1.ip(f"rule del pref 50 iif eth0 to {p.vip} lookup 77")
+    p.fine()
+    assert served(t, p.vip)
+
+
+def test_replies_that_lead_to_no_client(t):
+    p = Patient(t, t.r1)
+    t.r1.ip(f"route add blackhole {t.cl.v4}")
+    assert not served(t, p.vip)
+    p.finds("way out", f"no way for replies to {t.cl.v4}", words=("--client", t.cl.v4))
+    t.r1.ip(f"route del blackhole {t.cl.v4}", f"route add {t.cl.v4} dev lo")
+    assert not served(t, p.vip)
+    p.finds("way out", f"replies from {p.vip} to {t.cl.v4} leave by lo, which leads to no client", words=("--client", t.cl.v4))
+    t.r1.ip(f"route del {t.cl.v4} dev lo")
+    p.fine("--client", t.cl.v4)
+    assert served(t, p.vip)
+
+
+def test_nat_without_a_gateway():
+    with nat_topology() as t:
+        p = Patient(t, t.r1, v6=True, backend={"method": "nat"}, rip6=True, gateway="fd00:1::10")
+        # the address that the director is asked at is of another family than the service
+        del p.agent.config["gateway"]
+        p.agent.configure()
+        f = p.finds("way out", 'no gateway for the replies: name the director\'s address as "gateway" in the file')
+        assert not f["mend"]
+        p.agent.configure(gateway="fd00:1::10")
+        p.fine()
 
 
 def test_no_way_out(t):
@@ -470,6 +654,33 @@ def test_tunnel_packets_that_are_dropped(far, backend, inner, outer, words):
     assert not served(far, p.vip)
     f = p.finds("filter", "the director's tunnel packets are dropped by", f"{iptables}, table filter, -A INPUT")
     assert f["mend"].startswith(f"{iptables} -I INPUT -s {far.di.v6 if outer == 6 else far.di.v4} ")
+    p.mend()
+    assert served(far, p.vip)
+
+
+def test_the_directors_tunnel_packets_come_from_an_address_of_their_own(far):
+    """It is asked at one address and sends from another: rules are about the other."""
+    far.di.ip("addr add 10.1.0.20/24 dev eth0", "route change default via 10.1.0.1 src 10.1.0.20")
+    p = Patient(far, far.r1, backend={"method": "ipip"})
+    assert p.director.get("/agent/r1")["source"] == "10.1.0.20"
+    far.r1.run("iptables-legacy", "-A", "INPUT", "-s", far.di.v4, "-p", "4", "-j", "DROP")
+    assert served(far, p.vip)
+    p.fine()
+    far.r1.run("iptables-legacy", "-R", "INPUT", "1", "-s", "10.1.0.20", "-p", "4", "-j", "DROP")
+    assert not served(far, p.vip)
+    f = p.finds("filter", "the director's tunnel packets are dropped by", "they come from 10.1.0.20")
+    assert f["mend"] == f"iptables-legacy -I INPUT -s 10.1.0.20 -d {far.r1.v4} -p 4 -j ACCEPT"
+    # and so it is with what was remembered
+    p.director.kill9()
+    assert any(f["check"] == "filter" and "they come from 10.1.0.20" in f["evidence"] for f in p.complaints())
+    p.director.start()
+    p.mend()
+    assert served(far, p.vip)
+    # another tunnel whose other end is that address takes the packets
+    far.r1.ip(f"link add site0 up type ipip local {far.r1.v4} remote {far.di.v4}")
+    p.fine()
+    far.r1.ip("link del site0", f"link add site0 up type ipip local {far.r1.v4} remote 10.1.0.20")
+    p.finds("tunnel", "site0 is ipip", "takes the director's packets before brass-ipip does")
     p.mend()
     assert served(far, p.vip)
 
@@ -628,24 +839,34 @@ def test_what_the_director_makes_of_it(t):
     p.server.recover()
     wait_weights(p.director, 100)
     p.fine()
-    p.director.api("DELETE", "/service/web")
+    p.agent.command("drain", "--service", "web", "--no-wait")
+    wait_weights(p.director, 0)
+    p.finds("backend", "sends no new connections: drain, weight 0", status="warning")
+    p.agent.command("undrain", "--service", "web")
+    wait_weights(p.director, 100)
+    p.fine()
+    assert p.director.api("DELETE", "/service/web")[0] == 200
     p.finds("backend", "has no service of that name")
+    p.director.make("web", fwmark=7)
+    p.finds("backend", f"the service at {p.director.url} has no VIP: agents cannot serve firewall marks")
 
 
 class Proxy:
-    """In front of a director: passes everything on, and sets another Date."""
+    """In front of a director: passes everything on, with another Date if one is given, and calls `asked` before."""
 
-    def __init__(self, host, date):
-        self.date = date
+    def __init__(self, host, date=None, asked=lambda: None):
+        self.date, self.asked = date, asked
+        self.url = f"http://{host.v4}:4680"
         with host.inside():
             import http.server
 
             class Handler(http.server.BaseHTTPRequestHandler):
                 def do_GET(handler):
+                    self.asked()
                     with host.inside():
                         status, _ = answer = host.api("GET", handler.path)
                     handler.send_response_only(status)
-                    handler.send_header("Date", self.date)
+                    handler.send_header("Date", self.date or email.utils.formatdate(usegmt=True))
                     handler.send_header("Content-Length", str(len(answer.text)))
                     handler.end_headers()
                     handler.wfile.write(answer.text.encode())
@@ -656,22 +877,44 @@ class Proxy:
             self.server = http.server.ThreadingHTTPServer((host.v4, 4680), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
         self.server.shutdown()
         self.server.server_close()
 
 
 def test_clocks_that_differ(t):
     p = Patient(t, t.r1)
-    proxy = Proxy(t.di, "Sun, 06 Nov 2016 08:49:37 GMT")
-    try:
-        p.agent.configure(directors=[f"http://{t.di.v4}:4680"])
+    with Proxy(t.di, "Sun, 06 Nov 2016 08:49:37 GMT") as proxy:
+        p.agent.configure(directors=[proxy.url])
         f = p.finds("clock", "this host's clock is", "ahead of", status="warning")
         assert f["mend"] == "timedatectl set-ntp true"
         proxy.date = "Sun, 06 Nov 2095 08:49:37 GMT"
         p.finds("clock", "behind", status="warning")
-    finally:
-        proxy.close()
+        proxy.date = "yesterday"
+        p.finds("clock", "no director says what time it is there", status="unseen")
+        proxy.date = None
+        p.fine()
+
+
+@pytest.mark.parametrize("by, which", [(3600, "forward by 1h"), (-3600, "back by 1h")], ids=["forward", "back"])
+def test_a_clock_that_is_set_while_the_doctor_looks(t, by, which):
+    p = Patient(t, t.r1)
+    real = time.time() - time.monotonic()
+
+    def jump():
+        time.clock_settime(time.CLOCK_REALTIME, real + time.monotonic() + by)
+
+    with Proxy(t.di, asked=jump) as proxy:
+        p.agent.configure(directors=[proxy.url])
+        try:
+            f = p.finds("clock", f"this host's clock was set {which}", "while the doctor looked", status="warning")
+            assert f["mend"] == "timedatectl set-ntp true"
+            p.fine()  # it was set before the doctor came
+        finally:
+            time.clock_settime(time.CLOCK_REALTIME, real + time.monotonic())
 
 
 # ---------------------------------------------------------------- checksums
@@ -688,6 +931,27 @@ def test_checksums_that_are_wrong(far):
     assert f["mend"] == "ethtool -K eth0 rx off"
     far.rb.run("tc", "qdisc", "del", "dev", "eth1", "root")
     p.mend()
+    assert served(far, p.vip)
+
+
+def test_checksums_that_the_directors_nic_spoils(far):
+    """While the doctor looks, segments come out of the tunnel with a wrong checksum; this host's NIC did not look at them.
+    They are sent as long as the director's device makes checksums, as one does that fills in those of the wrong header."""
+    p = Patient(far, far.r1, backend={"method": "ipip"})
+    far.r1.run("ethtool", "-K", "eth0", "rx", "off")
+    far.di.run("ethtool", "-K", "eth0", "tx", "on")
+    tcp = struct.pack("!HHIIHHHH", 1000, 80, 1, 0, 5 << 12 | 2, 1000, 0x1234, 0)
+    segment = forge.header(far.cl.v4, p.vip, 6, len(tcp)) + tcp
+
+    def send():
+        if "tx-checksumming: on" in far.di.run("ethtool", "-k", "eth0").stdout:
+            forge.send(far.di, far.r1.v4, "ipip", segment)
+
+    with Proxy(far.di, asked=send) as proxy:
+        p.agent.configure(directors=[proxy.url])
+        f = p.finds("offload", "packets with a wrong checksum came while the doctor looked", "the director's NIC may make them", status="warning")
+        assert f["where"] == "the director"
+        p.mend(at=far.di)
     assert served(far, p.vip)
 
 

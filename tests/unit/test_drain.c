@@ -65,6 +65,28 @@ static void a_director_that_still_sends_holds_it_up(void **state)
 	assert_int_equal(looks_until_over(&drain, (struct drain_count) { .known = true }), 0);
 }
 
+static void a_director_that_has_not_heard_of_it_may_yet_send(void **state)
+{
+	struct protocol_service web = { .service = "web", .known = true };
+	struct client client = { .state = CLIENT_REGISTERED,
+		.has_answer = true,
+		.fresh = true,
+		.answer = { .services = &web, .count = 1 } };
+	const struct client_list clients = { .items = { &client }, .count = 1 };
+	const struct spec spec = { 0 };
+	struct drain drain = drain_begin("web", 100000);
+
+	(void)state;
+	for (int i = 0; i < 10; i++)
+		drain_look(&drain, &spec, &clients, false);
+	assert_int_equal(drain.state, DRAIN_WAITING);
+	assert_false(drain.count.quiet);
+	client.told = true;
+	for (int i = 0; i < 3; i++)
+		drain_look(&drain, &spec, &clients, false);
+	assert_int_equal(drain.state, DRAIN_QUIET);
+}
+
 static void late_is_late_until_it_is_quiet(void **state)
 {
 	struct drain drain = { .end_ms = 1000 };
@@ -165,6 +187,7 @@ int main(void)
 		cmocka_unit_test(each_open_connection_begins_the_count_anew),
 		cmocka_unit_test(what_directors_alone_count_is_stale_after_longer),
 		cmocka_unit_test(a_director_that_still_sends_holds_it_up),
+		cmocka_unit_test(a_director_that_has_not_heard_of_it_may_yet_send),
 		cmocka_unit_test(late_is_late_until_it_is_quiet),
 		cmocka_unit_test(progress_is_said_in_connections_and_seconds),
 		cmocka_unit_test(what_was_asked_outlives_the_process),

@@ -74,6 +74,27 @@ static void write_text(const char *path, const char *text)
 	fputs(text, file);
 }
 
+static void one_has_it_at_a_time(void **state)
+{
+	struct scene *s = *state;
+	struct journal other = { 0 };
+	struct err err = { 0 };
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/lock", s->dir);
+	assert_int_equal(journal_open(s->dir, &other, &err), -EBUSY);
+	assert_non_null(strstr(err.text, path));
+	assert_int_equal(journal_peek(s->dir, &other, &err), 0); // to look is free
+	journal_close(&other);
+	assert_int_equal(access(path, F_OK), 0); // and takes nothing away
+	journal_close(&s->journal);
+	assert_int_equal(access(path, F_OK), -1);
+	// one that a killed agent left is nobody's
+	write_text(path, "");
+	assert_int_equal(journal_open(s->dir, &s->journal, &err), 0);
+	assert_int_equal(journal_open(s->dir, &other, &err), -EBUSY);
+}
+
 static void without_a_file_it_is_empty(void **state)
 {
 	struct scene *s = *state;
@@ -155,8 +176,11 @@ static void what_cannot_be_written_is_said(void **state)
 {
 	struct scene *s = *state;
 	struct err err = { 0 };
+	char path[128];
 
-	rmdir(s->dir);
+	snprintf(path, sizeof(path), "%s/lock", s->dir);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(rmdir(s->dir), 0);
 	assert_int_equal(journal_save(&s->journal, &err), -ENOENT);
 	assert_non_null(strstr(err.text, s->journal.path));
 	assert_int_equal(mkdir(s->dir, 0700), 0);
@@ -201,6 +225,7 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
+		TEST(one_has_it_at_a_time),
 		TEST(without_a_file_it_is_empty),
 		TEST(every_kind_comes_back_as_it_was),
 		TEST(a_damaged_file_is_put_aside),

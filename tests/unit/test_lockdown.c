@@ -71,7 +71,8 @@ static void assert_commands(
 
 #define TABLE "nft " NFT_TABLE_TEXT
 #define RULE(text) "nft 'add rule inet brass-agent " text "'"
-#define FROM_DIRECTOR RULE("directors ip saddr 10.1.0.10 accept")
+#define ALLOW(text) "nft 'insert rule inet brass-agent directors " text " accept'"
+#define FROM_DIRECTOR ALLOW("ip saddr 10.1.0.10")
 
 static void a_tunnel_is_locked_before_it_is_there(void **state)
 {
@@ -104,7 +105,7 @@ static void ipv6_is_locked_with_all_that_its_device_takes(void **state)
 	assert_commands(&spec, NULL, 0,
 		(const char *const[]) {
 			TABLE,
-			RULE("directors ip6 saddr fd00:1::10 accept"),
+			ALLOW("ip6 saddr fd00:1::10"),
 			RULE("input ip6 daddr fd00:2::11 meta l4proto 4 jump directors"),
 			RULE("input ip6 daddr fd00:2::11 meta l4proto 41 jump directors"),
 			RULE("input ip6 daddr fd00:2::11 frag frag-off 0 jump hidden"),
@@ -142,8 +143,8 @@ static void somebody_elses_tunnel_gets_its_packets(void **state)
 		(const char *const[]) {
 			TABLE,
 			FROM_DIRECTOR,
-			RULE("directors ip saddr 10.7.0.1 meta l4proto 4 accept"),
-			RULE("directors ip saddr 10.7.0.2 meta l4proto 4 accept"),
+			ALLOW("ip saddr 10.7.0.1 meta l4proto 4"),
+			ALLOW("ip saddr 10.7.0.2 meta l4proto 4"),
 			RULE("input ip daddr 10.2.0.11 meta l4proto 4 jump directors"),
 			"ip link add brass-ipip up type ipip local 10.2.0.11 remote any mode ipip",
 			NULL,
