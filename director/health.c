@@ -112,13 +112,18 @@ static void on_result(void *ctx, enum check_outcome outcome, const char *reason)
 {
 	struct pulse *pulse = ctx;
 	struct backend *backend = pulse->backend;
+	struct backend_health *health = backend->health;
+	const struct health_hooks *hooks = &pulse->health->hooks;
+	const uint32_t part = judge_accumulated_part(health->passed, health->filled);
 
 	pulse->heard_ms = clock_now_ms();
-	const bool changed = health_record(backend->health, model_judge(backend), pulse->interval_ms,
-		outcome == CHECK_PASS, reason, pulse->heard_ms);
+	const bool changed = health_record(
+		health, model_judge(backend), pulse->interval_ms, outcome == CHECK_PASS, reason, pulse->heard_ms);
 	sleep_until_due(pulse);
 	if (changed)
-		pulse->health->hooks.changed(pulse->health->hooks.ctx, backend, reason);
+		hooks->changed(hooks->ctx, backend, reason);
+	else if (judge_accumulated_part(health->passed, health->filled) != part)
+		hooks->recorded(hooks->ctx, backend);
 }
 
 // How old another's result may be: half an interval, but younger than the last that was heard here, or a second look

@@ -9,9 +9,11 @@
 
 struct health;
 
-// changed is called when a backend's verdict has just changed; why is what the check said.
+// changed is called when a backend's verdict has just changed; why is what the check said. recorded: it has not, but
+// the part of the weight that its record stands for has (judge_accumulated_part).
 struct health_hooks {
 	void (*changed)(void *ctx, struct backend *backend, const char *why);
+	void (*recorded)(void *ctx, struct backend *backend);
 	void *ctx;
 	struct probe_hooks probe;
 };

@@ -256,6 +256,7 @@ int model_set_backend(struct backend *backend, const struct backend_options *opt
 	backend->labels = labels;
 	backend->options = options->core;
 	if (!backend->hh_place.tbl || inet_endpoint_cmp(&backend->place.at, &at) != 0) {
+		model_clear_suspect(backend); // that was another
 		if (backend->hh_place.tbl)
 			HASH_DELETE(hh_place, model->by_place, backend);
 		backend->place.service = backend->service;
@@ -320,6 +321,7 @@ void model_remove_backend(struct backend *backend)
 		cursor->backend = backend->next;
 	model_undrain(backend);
 	model_is_back(backend);
+	model_clear_suspect(backend);
 	HASH_DELETE(hh, model->by_name, backend);
 	HASH_DELETE(hh_place, model->by_place, backend);
 	DL_DELETE(service->backends, backend);

@@ -362,8 +362,10 @@ static const struct field service_rows[] = {
 		.help = "backends whose label zone is preferred are used alone, as long as there are enough" },
 	{ "on_quorum_up", FIELD_CUSTOM, .hidden = true, .parse = refuse_program },
 	{ "on_quorum_down", FIELD_CUSTOM, .hidden = true, .parse = refuse_program },
-	{ "slow_start", FIELD_DURATION, SVC(slow_start_ms), .max = 3600000, .def = "\"0s\"",
-		.help = "a backend that comes up gets its weight little by little over this time; 0s: at once" },
+	{ "slow_start", FIELD_CUSTOM, SVC(slow_start_ms), .parse = model_parse_slow_start,
+		.print = model_print_slow_start, .def = "\"0s\"",
+		.help = "a time: a backend that comes up gets its weight little by little over it; 0s: at once; "
+			"accumulated: its weight is always that part which its last 100 checks passed" },
 };
 
 static const struct service_options service_defaults = {

@@ -25,9 +25,9 @@ FLOORS = {
     ],
     "director": [
         [],
-        ["fault", "model", "model_*", "ipvs_key", "judge", "pool", "split"],
-        ["store", "store_*", "events", "lease", "health", "hook", "ipvs", "ipvs_*", "announce", "path", "probe", "replies", "settings", "settings_fields", "sync", "sysctl"],
-        ["desired", "desired_*", "known", "proven", "reconcile", "diagnose", "vip", "state", "state_*"],
+        ["fault", "model", "model_*", "ipvs_key", "judge", "passive", "pool", "split"],
+        ["store", "store_*", "conns", "events", "lease", "health", "hook", "ipvs", "ipvs_*", "announce", "path", "probe", "replies", "settings", "settings_fields", "sync", "sysctl"],
+        ["desired", "desired_*", "known", "proven", "reconcile", "diagnose", "vip", "state", "state_*", "traffic"],
         ["http_server", "auth", "api", "api_*", "metrics"],
         ["config", "director", "main"],
     ],
