@@ -21,6 +21,7 @@
 #include "shared/err.h"
 #include "shared/field.h"
 #include "shared/inet.h"
+#include "shared/labels.h"
 #include "shared/protocol.h"
 
 #include <stdbool.h>
@@ -31,26 +32,16 @@
 #define MODEL_SERVICES_MAX 200000
 #define MODEL_BACKENDS_MAX 200000 // of one service
 #define MODEL_AGENTS_MAX 100000
-#define MODEL_LABELS_MAX 8 // of one backend
-#define MODEL_LABEL_MAX 64 // bytes of a label's name or value
 #define MODEL_SHARES_MAX 256
 
 // Shares of new connections by the value of a label: {"label": "version", "shares": {"a": 99, "b": 1}}.
 struct split_options {
-	char label[MODEL_LABEL_MAX + 1]; // "": no split
+	char label[LABEL_MAX + 1]; // "": no split
 	uint32_t count;
 	struct split_share {
-		char value[MODEL_LABEL_MAX + 1];
+		char value[LABEL_MAX + 1];
 		uint32_t share;
 	} shares[MODEL_SHARES_MAX]; // as far as count
-};
-
-struct labels {
-	uint32_t count;
-	struct label {
-		char name[MODEL_LABEL_MAX + 1];
-		char value[MODEL_LABEL_MAX + 1];
-	} items[MODEL_LABELS_MAX]; // as far as count
 };
 
 #define MODEL_NAMES_MAX 16
