@@ -215,6 +215,8 @@ static const struct field rows[] = {
 		.help = "what this host serves, by service name: port, method, weight" },
 	{ "static", FIELD_CUSTOM, ROW(statics), .parse = config_parse_statics,
 		.help = "VIPs that no director tells of: a list of host, method and the like" },
+	{ "labels", FIELD_CUSTOM, ROW(labels), .parse = labels_parse, .print = labels_print,
+		.help = "what this host is, for splits and zones of all its services: {zone: a}" },
 	{ "drain", FIELD_DURATION, ROW(drain_ms), .max = CONFIG_DRAIN_MAX_MS, .def = "\"30s\"",
 		.help = "longest time to wait for open connections, when stopping or drained by hand" },
 	{ "ttl", FIELD_DURATION, ROW(ttl_ms), .min = PROTOCOL_TTL_MIN_MS, .max = PROTOCOL_TTL_MAX_MS, .def = "\"10s\"",
@@ -282,6 +284,25 @@ static int check_run_dir(void *obj, struct err *err)
 	return 0;
 }
 
+// A service's own count before the host's.
+static int merge_labels(struct config *config, struct err *err)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < config->backends.count && !rc; i++) {
+		struct config_backend *b = &config->backends.items[i];
+		const struct labels own = b->labels;
+
+		rc = labels_merge(&own, &config->labels, &b->labels, err);
+		if (rc) {
+			err_prefix(err, "labels");
+			err_prefix(err, b->service);
+			err_prefix(err, "backends");
+		}
+	}
+	return rc;
+}
+
 static int check(void *obj, struct err *err)
 {
 	struct config *config = obj;
@@ -306,7 +327,7 @@ static int check(void *obj, struct err *err)
 	if (config->nat_table == config->mss_table)
 		return err_set(err, -EINVAL, "mss_table", "found %u, which is nat_table; allowed is any other",
 			config->mss_table);
-	if (check_gre(config, err))
+	if (check_gre(config, err) || merge_labels(config, err))
 		return -EINVAL;
 	if (check_run_dir(config, err))
 		return -EINVAL;

@@ -34,7 +34,8 @@ struct config_backend {
 		uint32_t base, min;
 		bool by_pressure; // falls from base to min with the load of this host
 	} weight;
-	bool leaving; // no longer in the file: it is here until it is drained
+	struct labels labels; // those of the host included
+	bool leaving;         // no longer in the file: it is here until it is drained
 };
 
 // A VIP without a director.
@@ -59,6 +60,7 @@ struct config {
 		size_t count;
 	} directors;
 	bool insecure;
+	struct labels labels; // of all backends
 	msec_t drain_ms, ttl_ms, check_interval_ms;
 	char run_dir[256];
 	uint32_t nat_table, nat_priority, mss_table, mss_priority;

@@ -135,6 +135,8 @@ static const struct field backend_rows[] = {
 		.help = "share of new connections, 0 to 65535; or {base: 100, min: 20, from: pressure}: less of it "
 			"while "
 			"this host is short of CPU, or its listen queues are full" },
+	{ "labels", FIELD_CUSTOM, BACKEND(labels), .parse = labels_parse, .print = labels_print,
+		.help = "what it is, for the service's split or zones; beside those of the whole host" },
 };
 
 const struct field_table config_backend_fields = {

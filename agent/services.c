@@ -311,6 +311,16 @@ static enum protocol_state state_of(const struct services *services, int i, cons
 	return **ret_reason ? PROTOCOL_DOWN : PROTOCOL_UP;
 }
 
+// NULL: none, or without memory; the next report has them then.
+static struct labels *copy_labels(const struct labels *labels)
+{
+	struct labels *copy = labels->count ? malloc(labels_size(labels)) : NULL;
+
+	if (copy)
+		memcpy(copy, labels, labels_size(labels));
+	return copy;
+}
+
 json_t *services_report(const struct services *services, const struct client *client, const char *boot, bool draining)
 {
 	const struct config *config = services->config;
@@ -338,6 +348,7 @@ json_t *services_report(const struct services *services, const struct client *cl
 			? load_weight(from->weight.base, from->weight.min, services->load_share)
 			: from->weight.base;
 		to->state = (int)state_of(services, i, client, from, draining, &reason);
+		to->labels = copy_labels(&from->labels);
 		if (i >= 0)
 			to->vip = services->spec.services[i].vip;
 		snprintf(to->reason, sizeof(to->reason), "%s", reason);

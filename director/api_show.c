@@ -172,6 +172,7 @@ static void write_backend(struct api *api, struct out *out, const struct backend
 		out_key(out, "reason");
 		out_string(out, reason);
 	}
+	state_write_suspect(backend, out);
 	write_diagnosis(out, backend);
 	out_close(out, '{');
 }

@@ -45,7 +45,14 @@ enum backend_status desired_status(const struct backend *backend)
 	case JUDGE_UP:
 		break;
 	}
+	if (backend->suspect && backend->suspect->passive.out_ms)
+		return STATUS_DOWN;
 	return STATUS_UP;
+}
+
+static bool says_down(const struct backend *backend)
+{
+	return backend->agent && backend->agent_state == PROTOCOL_DOWN;
 }
 
 const char *desired_reason(const struct backend *backend)
@@ -60,7 +67,12 @@ const char *desired_reason(const struct backend *backend)
 	case STATUS_DRAIN:
 		return backend->drain ? "it is leaving" : said;
 	case STATUS_DOWN:
-		return model_verdict(backend) == JUDGE_DOWN ? backend->health->reason : said;
+		if (model_verdict(backend) == JUDGE_DOWN)
+			return backend->health->reason;
+		// what the agent says of its own host comes first
+		return backend->suspect && backend->suspect->passive.out_ms && !says_down(backend)
+			? backend->suspect->reason
+			: said;
 	case STATUS_UNKNOWN:
 		return "no check is over yet";
 	case STATUS_UP:
@@ -69,11 +81,19 @@ const char *desired_reason(const struct backend *backend)
 	return "";
 }
 
+// In thousandths.
+static uint32_t part_of(const struct backend *backend)
+{
+	const struct backend_health *health = backend->health;
+
+	if (backend->service->options.slow_start_ms == SLOW_ACCUMULATED)
+		return health ? judge_accumulated_part(health->passed, health->filled) : JUDGE_WHOLE;
+	return backend->comeback ? backend->comeback->part : JUDGE_WHOLE;
+}
+
 uint32_t desired_own_weight(const struct backend *backend)
 {
-	const uint32_t weight = backend->options.weight,
-		       part = backend->comeback ? backend->comeback->part : JUDGE_WHOLE,
-		       now = weight * part / JUDGE_WHOLE;
+	const uint32_t weight = backend->options.weight, now = weight * part_of(backend) / JUDGE_WHOLE;
 
 	return now || !weight ? now : 1; // 0 would keep it out
 }

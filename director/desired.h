@@ -21,7 +21,7 @@ extern const struct field_choice backend_status_choices[]; // "lost", "setup", .
 enum backend_status desired_status(const struct backend *backend);
 // Why it is not up, "" when it is.
 const char *desired_reason(const struct backend *backend);
-// Its weight if it is up and nothing else were to be said: less while it comes back.
+// Its weight if it is up and nothing else were to be said: less while it comes back, or has a poor record.
 uint32_t desired_own_weight(const struct backend *backend);
 // What the kernel is to have.
 uint32_t desired_weight(const struct backend *backend);

@@ -12,6 +12,7 @@
 #include "director/state.h"
 #include "director/sync.h"
 #include "director/sysctl.h"
+#include "director/traffic.h"
 #include "shared/log.h"
 #include "shared/notify.h"
 #include "shared/options.h"
@@ -41,6 +42,7 @@ struct director {
 	struct path *path;
 	struct replies *replies;
 	struct diagnose *diagnose;
+	struct traffic *traffic;
 	struct hook *hook;
 	struct events *events;
 	struct state state;
@@ -290,6 +292,11 @@ static void health_changed(void *ctx, struct backend *backend, const char *why)
 	verdict_changed(ctx, backend);
 }
 
+static void health_recorded(void *ctx, struct backend *backend)
+{
+	state_health_recorded(&((struct director *)ctx)->state, backend);
+}
+
 static void backend_gone(void *ctx, struct backend *backend)
 {
 	(void)ctx;
@@ -420,6 +427,7 @@ static int open_health(struct director *d, struct err *err)
 		.folders = &d->folders,
 		.ask_agent = state_ask_agent,
 		.changed = health_changed,
+		.recorded = health_recorded,
 		.ctx = d,
 		.probe = { .aim = state_aim, .heard = state_heard, .asked = state_asked, .ctx = &d->state },
 	};
@@ -447,6 +455,8 @@ static int load_state(struct director *d, struct err *err)
 		rc = open_health(d, err);
 	if (!rc)
 		rc = diagnose_new(&d->loop, &d->state, &d->diagnose, err);
+	if (!rc)
+		rc = traffic_new(&d->loop, &d->state, &d->traffic, err);
 	if (rc)
 		return rc;
 	hook_set(d->hook, &d->config->on_quorum_up, &d->config->on_quorum_down);
@@ -530,6 +540,7 @@ static void stop(struct director *d)
 		state_flush_kernel(&d->state);
 	if (d->config->flush_on_exit && d->replies)
 		replies_restore(d->replies);
+	traffic_free(d->traffic);
 	state_clear(&d->state);
 	diagnose_free(d->diagnose);
 	health_free(d->health);

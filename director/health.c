@@ -115,14 +115,19 @@ static void on_result(void *ctx, const struct check_result *result)
 {
 	struct pulse *pulse = ctx;
 	struct backend *backend = pulse->backend;
+	struct backend_health *health = backend->health;
+	const struct health_hooks *hooks = &pulse->health->hooks;
+	const uint32_t part = judge_accumulated_part(health->passed, health->filled);
 
 	pulse->heard_ms = clock_now_ms();
-	const bool changed = health_record(backend->health, model_judge(backend), pulse->interval_ms,
+	const bool changed = health_record(health, model_judge(backend), pulse->interval_ms,
 		result->outcome == CHECK_PASS, result->reason, pulse->heard_ms);
-	backend->health->expires_s = result->expires_s;
+	health->expires_s = result->expires_s;
 	sleep_until_due(pulse);
 	if (changed)
-		pulse->health->hooks.changed(pulse->health->hooks.ctx, backend, result->reason);
+		hooks->changed(hooks->ctx, backend, result->reason);
+	else if (judge_accumulated_part(health->passed, health->filled) != part)
+		hooks->recorded(hooks->ctx, backend);
 }
 
 // How old another's result may be: half an interval, but younger than the last that was heard here, or a second look

@@ -9,11 +9,13 @@
 
 struct health;
 
-// changed is called when a backend's verdict has just changed; why is what the check said.
+// changed is called when a backend's verdict has just changed; why is what the check said. recorded: it has not, but
+// the part of the weight that its record stands for has (judge_accumulated_part).
 struct health_hooks {
 	const struct check_folders *folders; // see check.h
 	enum check_outcome (*ask_agent)(void *ctx, const struct inet_endpoint *real, const char **ret_why);
 	void (*changed)(void *ctx, struct backend *backend, const char *why);
+	void (*recorded)(void *ctx, struct backend *backend);
 	void *ctx;
 	struct probe_hooks probe;
 };

@@ -15,6 +15,7 @@ struct ipvs {
 	struct netsock *sock;
 	struct netsock_batch *batch;
 	uint16_t family;
+	int walk_family; // of the service whose destinations are walked
 	ipvs_refused_fn refused;
 	void *refused_ctx;
 };
@@ -377,6 +378,45 @@ int ipvs_dump_dests(
 	*ret = dests.list.items;
 	*ret_count = dests.list.count;
 	return 0;
+}
+
+// --- piece by piece ---
+
+int ipvs_walk_start(struct ipvs *ipvs, const struct ipvs_key *key, struct err *err)
+{
+	const struct ipvs_service service = { .key = *key };
+	struct nl_msg *msg = service_message(ipvs, IPVS_CMD_GET_DEST, &service, false);
+	int rc = msg ? netsock_dump_start(ipvs->sock, msg, err) : err_set(err, -ENOMEM, NULL, "out of memory");
+
+	nlmsg_free(msg);
+	ipvs->walk_family = key->vip.addr.family;
+	return rc;
+}
+
+struct walk {
+	const struct ipvs *ipvs;
+	void (*each)(void *ctx, const struct ipvs_counted *counted);
+	void *ctx;
+};
+
+static int walk_dest(struct nlmsghdr *hdr, void *ctx)
+{
+	const struct walk *walk = ctx;
+	struct nlattr *attrs[IPVS_CMD_ATTR_MAX + 1];
+	struct ipvs_counted dest;
+
+	if (genlmsg_parse(hdr, 0, attrs, IPVS_CMD_ATTR_MAX, NULL) < 0)
+		return -EBADMSG;
+	int rc = read_dest(attrs[IPVS_CMD_ATTR_DEST], walk->ipvs->walk_family, &dest);
+	if (!rc)
+		walk->each(walk->ctx, &dest);
+	return rc;
+}
+
+int ipvs_walk_next(
+	struct ipvs *ipvs, void (*each)(void *ctx, const struct ipvs_counted *counted), void *ctx, struct err *err)
+{
+	return netsock_dump_next(ipvs->sock, walk_dest, &(struct walk) { ipvs, each, ctx }, err);
 }
 
 struct found_service {

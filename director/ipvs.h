@@ -62,6 +62,13 @@ int ipvs_dump_services(struct ipvs *ipvs, struct ipvs_service **ret, size_t *ret
 int ipvs_dump_dests(
 	struct ipvs *ipvs, const struct ipvs_key *key, struct ipvs_counted **ret, size_t *ret_count, struct err *err);
 
+// The destinations of a service piece by piece, in the kernel's order, on a handle that does nothing else meanwhile.
+// next returns 1, 0 when that was all, or -errno (-EAGAIN: the table has changed meanwhile; -ESRCH: no such service),
+// and then it is over.
+int ipvs_walk_start(struct ipvs *ipvs, const struct ipvs_key *key, struct err *err);
+int ipvs_walk_next(
+	struct ipvs *ipvs, void (*each)(void *ctx, const struct ipvs_counted *counted), void *ctx, struct err *err);
+
 // One service, and its counters (which may be NULL). -ESRCH when the kernel does not have it.
 int ipvs_get_service(struct ipvs *ipvs, const struct ipvs_key *key, struct ipvs_service *ret, struct ipvs_stats *stats,
 	struct err *err);

@@ -120,3 +120,8 @@ uint32_t judge_slow_part(msec_t elapsed_ms, msec_t total_ms)
 		elapsed_ms = 0;
 	return (uint32_t)((elapsed_ms * steps / total_ms + 1) * JUDGE_WHOLE / (steps + 1));
 }
+
+uint32_t judge_accumulated_part(uint32_t passed, uint32_t filled)
+{
+	return filled ? (passed * SLOW_STEPS_MAX + filled / 2) / filled * (JUDGE_WHOLE / SLOW_STEPS_MAX) : JUDGE_WHOLE;
+}

@@ -21,6 +21,7 @@ struct judge_rules {
 	msec_t down_interval_ms;     // between checks while it is down; 0: the pulse's own
 	msec_t down_interval_max_ms; // doubled with each failure up to this; 0: not doubled
 	msec_t damping_ms;           // who goes down within this after coming up must pass longer; 0: off
+	bool passive;                // connections that nobody answers count, see passive.h
 };
 
 #define JUDGE_DEFAULTS .rise = 1, .fall = 1
@@ -64,5 +65,8 @@ msec_t judge_due(const struct judge *judge, const struct judge_rules *rules, mse
 // total_ms: linear, in steps of a second or more, 20 at most. 1000: all of it.
 #define JUDGE_WHOLE 1000u
 uint32_t judge_slow_part(msec_t elapsed_ms, msec_t total_ms);
+// The part that it gets by its record instead, as GORB does it: the share of its last `filled` checks that passed, in
+// 20 steps. Without a record all of it.
+uint32_t judge_accumulated_part(uint32_t passed, uint32_t filled);
 
 #endif

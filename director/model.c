@@ -57,11 +57,6 @@ static int keep(const void *from, size_t size, bool used, void *ret)
 	return 0;
 }
 
-static size_t labels_size(const struct labels *labels)
-{
-	return offsetof(struct labels, items) + labels->count * sizeof(labels->items[0]);
-}
-
 static bool pool_is_used(const struct pool_options *pool)
 {
 	return pool->quorum.set || pool->zones.set || pool->sorry.count || pool->panic;
@@ -264,6 +259,7 @@ int model_set_backend(struct backend *backend, const struct backend_options *opt
 	backend->labels = labels;
 	backend->options = options->core;
 	if (!backend->hh_place.tbl || inet_endpoint_cmp(&backend->place.at, &at) != 0) {
+		model_clear_suspect(backend); // that was another
 		if (backend->hh_place.tbl)
 			HASH_DELETE(hh_place, model->by_place, backend);
 		backend->place.service = backend->service;
@@ -328,6 +324,7 @@ void model_remove_backend(struct backend *backend)
 		cursor->backend = backend->next;
 	model_undrain(backend);
 	model_is_back(backend);
+	model_clear_suspect(backend);
 	HASH_DELETE(hh, model->by_name, backend);
 	HASH_DELETE(hh_place, model->by_place, backend);
 	DL_DELETE(service->backends, backend);
@@ -379,10 +376,7 @@ const struct check_spec *model_pulse(const struct backend *backend)
 
 const char *model_label(const struct backend *backend, const char *name)
 {
-	for (uint32_t i = 0; backend->labels && i < backend->labels->count; i++)
-		if (strcmp(backend->labels->items[i].name, name) == 0)
-			return backend->labels->items[i].value;
-	return NULL;
+	return labels_find(backend->labels, name);
 }
 
 static bool same_check(const struct shared_check *a, const struct shared_check *b)

@@ -14,12 +14,14 @@
 
 #include "director/ipvs_key.h"
 #include "director/judge.h"
+#include "director/passive.h"
 #include "director/pool.h"
 #include "shared/check.h"
 #include "shared/clock.h"
 #include "shared/err.h"
 #include "shared/field.h"
 #include "shared/inet.h"
+#include "shared/labels.h"
 #include "shared/protocol.h"
 
 #include <stdbool.h>
@@ -30,26 +32,16 @@
 #define MODEL_SERVICES_MAX 200000
 #define MODEL_BACKENDS_MAX 200000 // of one service
 #define MODEL_AGENTS_MAX 100000
-#define MODEL_LABELS_MAX 8 // of one backend
-#define MODEL_LABEL_MAX 64 // bytes of a label's name or value
 #define MODEL_SHARES_MAX 256
 
 // Shares of new connections by the value of a label: {"label": "version", "shares": {"a": 99, "b": 1}}.
 struct split_options {
-	char label[MODEL_LABEL_MAX + 1]; // "": no split
+	char label[LABEL_MAX + 1]; // "": no split
 	uint32_t count;
 	struct split_share {
-		char value[MODEL_LABEL_MAX + 1];
+		char value[LABEL_MAX + 1];
 		uint32_t share;
 	} shares[MODEL_SHARES_MAX]; // as far as count
-};
-
-struct labels {
-	uint32_t count;
-	struct label {
-		char name[MODEL_LABEL_MAX + 1];
-		char value[MODEL_LABEL_MAX + 1];
-	} items[MODEL_LABELS_MAX]; // as far as count
 };
 
 #define MODEL_NAMES_MAX 16
@@ -79,6 +71,9 @@ struct pool_options {
 // Flags that were not given: of mh and sh the fallback, of others none.
 #define MODEL_FLAGS_OF_SCHEDULER UINT32_MAX
 
+// Instead of a time: a backend's weight follows its record of checks.
+#define SLOW_ACCUMULATED (-1)
+
 // clang-format off
 #define SERVICE_CORE \
 	uint64_t set; \
@@ -93,7 +88,7 @@ struct pool_options {
 	uint32_t prefix;       /* clients of one prefix of this length persist together; 0: each address alone */ \
 	char engine[16];       /* persistence engine; "": none */ \
 	bool ops;              /* one-packet scheduling (UDP) */ \
-	msec_t slow_start_ms   /* who comes back gets its weight over this time; 0: at once */
+	msec_t slow_start_ms   /* who comes back gets its weight over this time; 0: at once; or SLOW_ACCUMULATED */
 
 #define BACKEND_CORE \
 	uint64_t set; \
@@ -190,6 +185,17 @@ struct comeback {
 	uint32_t part;     // of the weight that it has now, in thousandths
 };
 
+// A backend that may not be answering the connections that it gets.
+struct suspect {
+	struct suspect *prev, *next; // in model->suspects
+	struct backend *backend;
+	struct passive passive;
+	bool asked;   // the table of connections is to be looked at
+	bool looking; // it is
+	bool kept;    // it would be out, but for the half of its service that may not
+	char reason[sizeof("passive: ") + PASSIVE_TEXT_MAX];
+};
+
 struct service;
 struct agent;
 
@@ -202,6 +208,7 @@ struct backend {
 	struct backend_health *health; // NULL: it has no pulse
 	struct drain *drain;           // NULL: it stays
 	struct comeback *comeback;     // NULL: it has all of its weight
+	struct suspect *suspect;       // NULL: nothing speaks against it
 	// set when an agent made it (origin "agent"), else NULL
 	struct agent *agent;
 	struct backend *agent_next; // in agent->backends
@@ -234,6 +241,8 @@ struct service {
 	struct split_options *split; // NULL: none
 	struct backend *backends;    // a list, see backend->next
 	uint32_t backend_count;
+	uint32_t suspects;         // of them
+	uint32_t passive_out;      // of the suspects
 	struct pool_state serving; // how its backends serve together, when last worked out
 	bool pool_due;             // that is to be worked out again
 	struct service *pool_next;
@@ -276,6 +285,7 @@ struct model {
 	struct agent *agents, *agents_by_address;
 	struct drain *drains;
 	struct comeback *comebacks;
+	struct suspect *suspects;
 	struct model_cursor *cursors;
 };
 
@@ -321,6 +331,12 @@ void model_undrain(struct backend *backend);
 // The same for coming back, part of the weight at first.
 int model_come_back(struct backend *backend, msec_t now_ms, uint32_t part);
 void model_is_back(struct backend *backend);
+// Its record as a suspect, made when there is none (NULL without memory), and away with it.
+struct suspect *model_suspect(struct backend *backend);
+void model_clear_suspect(struct backend *backend);
+// It is out, or in again.
+void model_suspect_out(struct suspect *suspect, msec_t now_ms);
+void model_suspect_back(struct suspect *suspect, msec_t now_ms);
 void model_set_agent_reason(struct backend *backend, const char *reason);
 
 void model_cursor_start(struct model_cursor *cursor, struct model *model);
@@ -373,9 +389,13 @@ uint32_t model_flags(const struct service_core *options);
 // -- model_fields.c, model_health_fields.c
 extern const struct field_table service_fields, backend_fields, judge_fields, quorum_fields, zones_fields;
 
-// A list of names as a field, and whether a name (NULL: no) is in it. -- model_health_fields.c
+// -- model_health_fields.c
+// A list of names as a field, and whether a name (NULL: no) is in it.
 int model_parse_names(const json_t *json, void *member, struct err *err);
 bool model_print_names(const void *member, struct out *out);
 bool model_has_name(const struct names *names, const char *name);
+// The field slow_start, a msec_t.
+int model_parse_slow_start(const json_t *json, void *member, struct err *err);
+bool model_print_slow_start(const void *member, struct out *out);
 
 #endif

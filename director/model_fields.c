@@ -163,67 +163,10 @@ static bool print_scheduler(const void *member, struct out *out)
 	return true;
 }
 
-// Labels and shares are objects whose keys are the users' own.
-static int check_label(const char *text, struct err *err)
-{
-	if (field_name_ok(text, MODEL_LABEL_MAX))
-		return 0;
-	return err_set(err, -EINVAL, NULL,
-		"found \"%.80s\", allowed are 1 to %d letters, digits and . _ - : @ that begin with a letter or digit",
-		text, MODEL_LABEL_MAX);
-}
-
 // By name, so that what is equal prints alike: JSON objects have no order.
 static int by_name(const void *a, const void *b)
 {
 	return strcmp(a, b);
-}
-
-static int parse_labels(const json_t *json, void *member, struct err *err)
-{
-	struct labels *labels = member;
-	const char *name;
-	json_t *value;
-
-	labels->count = 0;
-	if (!json_is_object(json))
-		return err_set(err, -EINVAL, NULL, "found %s, allowed is an object of strings", field_json_kind(json));
-	if (json_object_size(json) > MODEL_LABELS_MAX)
-		return err_set(err, -EINVAL, NULL, "found %zu labels, allowed are at most %d", json_object_size(json),
-			MODEL_LABELS_MAX);
-	json_object_foreach ((json_t *)(uintptr_t)json, name, value) {
-		struct label *label = &labels->items[labels->count++];
-		int rc = check_label(name, err);
-
-		if (!rc && !json_is_string(value))
-			rc = err_set(err, -EINVAL, NULL, "found %s, allowed is a string", field_json_kind(value));
-		if (!rc)
-			rc = check_label(json_string_value(value), err);
-		if (rc) {
-			err_prefix(err, name);
-			return rc;
-		}
-		snprintf(label->name, sizeof(label->name), "%s", name);
-		snprintf(label->value, sizeof(label->value), "%s", json_string_value(value));
-	}
-	static_assert(offsetof(struct label, name) == 0, "by_name");
-	qsort(labels->items, labels->count, sizeof(labels->items[0]), by_name);
-	return 0;
-}
-
-static bool print_labels(const void *member, struct out *out)
-{
-	const struct labels *labels = member;
-
-	if (!labels->count)
-		return false;
-	out_open(out, '{');
-	for (uint32_t i = 0; i < labels->count; i++) {
-		out_key(out, labels->items[i].name);
-		out_string(out, labels->items[i].value);
-	}
-	out_close(out, '{');
-	return true;
 }
 
 static int parse_shares(const json_t *json, struct split_options *split, struct err *err)
@@ -237,7 +180,7 @@ static int parse_shares(const json_t *json, struct split_options *split, struct 
 			json ? field_json_kind(json) : "nothing", MODEL_SHARES_MAX);
 	json_object_foreach ((json_t *)(uintptr_t)json, name, value) {
 		struct split_share *share = &split->shares[split->count++];
-		int rc = check_label(name, err);
+		int rc = labels_check(name, err);
 
 		if (!rc &&
 			(!json_is_integer(value) || json_integer_value(value) < 0 ||
@@ -277,7 +220,7 @@ static int parse_split(const json_t *json, void *member, struct err *err)
 			return err_set(err, -EINVAL, key, "unknown field of a split, allowed are label, shares");
 	if (!label)
 		return err_set(err, -EINVAL, "label", "missing; a split needs the name of a label");
-	if (check_label(label, err)) {
+	if (labels_check(label, err)) {
 		err_prefix(err, "label");
 		return -EINVAL;
 	}
@@ -362,8 +305,10 @@ static const struct field service_rows[] = {
 		.help = "backends whose label zone is preferred are used alone, as long as there are enough" },
 	{ "on_quorum_up", FIELD_CUSTOM, .hidden = true, .parse = refuse_program },
 	{ "on_quorum_down", FIELD_CUSTOM, .hidden = true, .parse = refuse_program },
-	{ "slow_start", FIELD_DURATION, SVC(slow_start_ms), .max = 3600000, .def = "\"0s\"",
-		.help = "a backend that comes up gets its weight little by little over this time; 0s: at once" },
+	{ "slow_start", FIELD_CUSTOM, SVC(slow_start_ms), .parse = model_parse_slow_start,
+		.print = model_print_slow_start, .def = "\"0s\"",
+		.help = "a time: a backend that comes up gets its weight little by little over it; 0s: at once; "
+			"accumulated: its weight is always that part which its last 100 checks passed" },
 };
 
 static const struct service_options service_defaults = {
@@ -397,8 +342,8 @@ static const struct field backend_rows[] = {
 		.help = "no new connections from this many on; 0: no limit" },
 	{ "lower", FIELD_UINT, BE(lower), .max = UINT32_MAX, .def = "0",
 		.help = "new ones again below this many; 0: three quarters of upper" },
-	{ "labels", FIELD_CUSTOM, BE(labels), .parse = parse_labels, .print = print_labels,
-		.help = "what the backend is, for a split: {\"version\": \"b\"}" },
+	{ "labels", FIELD_CUSTOM, BE(labels), .parse = labels_parse, .print = labels_print,
+		.help = "what the backend is, for a split or zones: {\"version\": \"b\", \"zone\": \"a\"}" },
 	{ "pulse", FIELD_OBJECT, BE(pulse), .sub = &check_fields, .def = "{}", .help = "health check" },
 };
 

@@ -48,6 +48,48 @@ void model_is_back(struct backend *backend)
 	backend->comeback = NULL;
 }
 
+struct suspect *model_suspect(struct backend *backend)
+{
+	struct suspect *suspect = backend->suspect;
+
+	if (suspect)
+		return suspect;
+	suspect = calloc(1, sizeof(*suspect));
+	if (!suspect)
+		return NULL;
+	suspect->backend = backend;
+	backend->suspect = suspect;
+	DL_APPEND(backend->service->model->suspects, suspect);
+	backend->service->suspects++;
+	return suspect;
+}
+
+void model_clear_suspect(struct backend *backend)
+{
+	struct suspect *suspect = backend->suspect;
+
+	if (!suspect)
+		return;
+	backend->service->passive_out -= suspect->passive.out_ms != 0;
+	backend->service->suspects--;
+	DL_DELETE(backend->service->model->suspects, suspect);
+	passive_clear(&suspect->passive);
+	free(suspect);
+	backend->suspect = NULL;
+}
+
+void model_suspect_out(struct suspect *suspect, msec_t now_ms)
+{
+	suspect->backend->service->passive_out += suspect->passive.out_ms == 0;
+	passive_out(&suspect->passive, now_ms);
+}
+
+void model_suspect_back(struct suspect *suspect, msec_t now_ms)
+{
+	suspect->backend->service->passive_out -= suspect->passive.out_ms != 0;
+	passive_back(&suspect->passive, now_ms);
+}
+
 bool model_is_pool(const struct service *service)
 {
 	return service->split || service->pool;

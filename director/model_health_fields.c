@@ -26,6 +26,9 @@ static const struct field judge_rows[] = {
 	{ "damping", FIELD_DURATION, JUDGE(damping_ms), .max = DAY_MS, .def = "\"0s\"",
 		.help = "who goes down again within this time needs twice as many passes, then four times, ..., but "
 			"no longer than this time; 0s: off" },
+	{ "passive", FIELD_BOOL, JUDGE(passive), .def = "false",
+		.help = "a backend that answers none of the connections that it gets is taken out, pulse or not, when "
+			"that was seen `fall` times in a row; false: it is only warned of" },
 };
 
 static const struct judge_rules judge_defaults = { JUDGE_DEFAULTS };
@@ -83,6 +86,35 @@ bool model_has_name(const struct names *names, const char *name)
 		if (strcmp(names->items[i], name) == 0)
 			return true;
 	return false;
+}
+
+// --- coming back ---
+
+#define SLOW_START_MAX_MS 3600000
+static const char accumulated[] = "accumulated";
+
+int model_parse_slow_start(const json_t *json, void *member, struct err *err)
+{
+	const char *text = json_string_value(json);
+	msec_t ms = 0;
+
+	if (text && strcmp(text, accumulated) == 0)
+		ms = SLOW_ACCUMULATED;
+	else if (!text || clock_parse_duration(text, &ms) || ms < 0 || ms > SLOW_START_MAX_MS)
+		return err_set(err, -EINVAL, NULL,
+			"found %.80s, allowed is a time from 0s to 1h, such as 500ms, 30s or 5m, or %s",
+			text ? text : field_json_kind(json), accumulated);
+	*(msec_t *)member = ms;
+	return 0;
+}
+
+bool model_print_slow_start(const void *member, struct out *out)
+{
+	const msec_t ms = *(const msec_t *)member;
+	char text[CLOCK_DURATION_MAX];
+
+	out_string(out, ms == SLOW_ACCUMULATED ? accumulated : clock_format_duration(ms, text));
+	return true;
 }
 
 // --- the whole service ---

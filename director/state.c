@@ -151,6 +151,8 @@ int state_change_service(struct state *state, struct service *service, const str
 	if (moved || ops)
 		state_bind_agents(state, service); // ports may follow the service's; nat is not for ops
 	for (struct backend *b = service->backends; b; b = b->next) {
+		if (!state_is_watched(service))
+			model_clear_suspect(b);
 		state_watch(state, b, false);
 		state_note_status(state, b, NULL);
 	}

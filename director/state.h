@@ -208,9 +208,23 @@ void state_path_put(struct state *state, struct probe_path *path);
 // Can checks go along it now? Otherwise they go to the real server's own address, and path->problem says why.
 bool state_path_works(const struct state *state, const struct probe_path *path);
 bool state_is_mark(const struct state *state, const struct ipvs_key *key); // is it out of our range?
+
+// --- backends that answer none of their connections: state_passive.c ---
+
+// Can it be told of this service's?
+bool state_is_watched(const struct service *service);
+// What the kernel counts for the backend, looked at again and again: it may ask (suspect->asked) for a look at the
+// table of connections, which ends with state_looked.
+void state_counted(struct state *state, struct backend *backend, const struct ipvs_counted *counted, msec_t now_ms);
+void state_looked(struct state *state, struct suspect *suspect, msec_t now_ms);
+// The member "unanswered" of a backend that is warned of.
+void state_write_suspect(const struct backend *backend, struct out *out);
+
 // --- what a backend's status becomes: state_status.c ---
 
 // A pulse's verdict changed; why is what its last check said.
 void state_health_changed(struct state *state, struct backend *backend, const char *why);
+// Its record has become better or worse.
+void state_health_recorded(struct state *state, struct backend *backend);
 
 #endif

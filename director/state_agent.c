@@ -53,6 +53,8 @@ static int agent_options(const struct service *service, const struct agent *agen
 	ret->weight = reported->weight;
 	ret->method = reported->method;
 	ret->tunnel = reported->tunnel;
+	if (reported->labels)
+		memcpy(&ret->labels, reported->labels, labels_size(reported->labels));
 	if (service->options.fwmark)
 		return err_set(err, -EINVAL, NULL,
 			"service %s goes by firewall mark: it has no VIP that an agent could set up", service->name);

@@ -194,7 +194,7 @@ static int check_moved(const struct service *service, const struct service_optio
 int state_move_service(struct state *state, struct service *service, const struct service_options *given,
 	msec_t wait_ms, struct err *err)
 {
-	static const char *const of_agent[] = { "host", "port", "weight", "method", "tunnel", "pulse" };
+	static const char *const of_agent[] = { "host", "port", "weight", "method", "tunnel", "labels", "pulse" };
 	struct service_options options = *given, old;
 	char name[MODEL_NAME_MAX + 1], old_as[MODEL_NAME_MAX + 1];
 

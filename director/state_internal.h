@@ -88,7 +88,8 @@ void state_note_status(struct state *state, struct backend *backend, const char 
 void state_begin_status(struct backend *backend);
 // Parts of state_tick. They return true while there is something.
 bool state_comeback_tick(struct state *state);
-bool state_drain_tick(struct state *state); // -- state_drain.c
+bool state_drain_tick(struct state *state);   // -- state_drain.c
+bool state_suspect_tick(struct state *state); // -- state_passive.c
 
 // Any row into the model, or out of it (text NULL): taking a turn back is loading the rows of before. -- state_load.c
 void state_restore_row(void *state, enum store_kind kind, const char *owner, const char *name, const char *text);

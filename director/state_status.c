@@ -105,6 +105,12 @@ void state_health_changed(struct state *state, struct backend *backend, const ch
 		state_touch_agent(state, backend->agent);
 }
 
+void state_health_recorded(struct state *state, struct backend *backend)
+{
+	if (backend->service->options.slow_start_ms == SLOW_ACCUMULATED && backend->status == STATUS_UP)
+		state_touch_backend(state, backend);
+}
+
 // --- coming back ---
 
 static void say(struct state *state, const struct backend *backend, const char *what, const char *old, const char *now,
@@ -126,7 +132,7 @@ static void begin_comeback(struct state *state, struct backend *backend)
 
 	char text[CLOCK_DURATION_MAX], why[64];
 
-	if (!total || model_come_back(backend, clock_now_ms(), judge_slow_part(0, total)))
+	if (total <= 0 || model_come_back(backend, clock_now_ms(), judge_slow_part(0, total)))
 		return;
 	snprintf(why, sizeof(why), "its weight rises over %s", clock_format_duration(total, text));
 	say(state, backend, "weight", "none", "rising", why, false);
@@ -217,8 +223,8 @@ void state_note_status(struct state *state, struct backend *backend, const char 
 bool state_tick(struct state *state)
 {
 	const bool drains = state_drain_tick(state), comebacks = state_comeback_tick(state),
-		   unsaved = events_unsaved(state->events);
+		   suspects = state_suspect_tick(state), unsaved = events_unsaved(state->events);
 
 	events_save(state->events, state->store);
-	return drains || comebacks || unsaved;
+	return drains || comebacks || suspects || unsaved;
 }

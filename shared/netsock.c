@@ -21,6 +21,10 @@ struct netsock {
 	struct nl_sock *nl;
 	int fd;
 	uint32_t seq;
+	struct dump_state {
+		bool interrupted;
+		int failed; // -errno of `each`
+	} dump;
 	char *buffer; // BUFFER_SIZE, for receiving
 };
 
@@ -170,49 +174,70 @@ int netsock_transact(struct netsock *ns, struct nl_msg *msg, struct err *err)
 	return netsock_get(ns, msg, NULL, NULL, err);
 }
 
-// One attempt of a dump. -EAGAIN: it was interrupted.
-static int dump_once(struct netsock *ns, struct nlmsghdr *hdr, int (*each)(struct nlmsghdr *hdr, void *ctx), void *ctx,
-	struct err *err)
+// One datagram of a dump's answer. 1: more follow; 0: that was all; -EAGAIN: it was interrupted; or -errno.
+// After an error of ours the rest is read and thrown away: the socket must be empty for the next request.
+static int dump_datagram(struct netsock *ns, struct dump_state *dump, int (*each)(struct nlmsghdr *hdr, void *ctx),
+	void *ctx, struct err *err)
 {
-	bool interrupted = false;
+	int left = receive(ns, 0);
 
-	number(ns, hdr, NLM_F_DUMP);
-	int rc = send_buffer(ns, hdr, hdr->nlmsg_len);
-	if (rc)
-		return err_set(err, rc, NULL, "netlink: %s", strerror(-rc));
-	// after an error of ours the rest is read and thrown away: the socket must be empty for the next request
-	int failed = 0;
-	for (;;) {
-		int left = receive(ns, 0);
+	if (left == -ENOBUFS)
+		return -EAGAIN;
+	if (left < 0)
+		return err_set(err, left, NULL, "netlink: %s", strerror(-left));
+	for (struct nlmsghdr *in = (struct nlmsghdr *)(void *)ns->buffer; nlmsg_ok(in, left);
+		in = nlmsg_next(in, &left)) {
+		if (in->nlmsg_seq != ns->seq)
+			continue;
+		if (in->nlmsg_flags & NLM_F_DUMP_INTR)
+			dump->interrupted = true;
+		if (in->nlmsg_type == NLMSG_ERROR)
+			return netsock_error(in, err);
+		if (in->nlmsg_type == NLMSG_DONE) {
+			// an error in the middle of a dump comes as the number in the DONE message
+			int end = in->nlmsg_len >= NLMSG_LENGTH(sizeof(int)) ? *(int *)nlmsg_data(in) : 0;
 
-		if (left == -ENOBUFS)
-			return -EAGAIN;
-		if (left < 0)
-			return err_set(err, left, NULL, "netlink: %s", strerror(-left));
-		for (struct nlmsghdr *in = (struct nlmsghdr *)(void *)ns->buffer; nlmsg_ok(in, left);
-			in = nlmsg_next(in, &left)) {
-			if (in->nlmsg_seq != ns->seq)
-				continue;
-			if (in->nlmsg_flags & NLM_F_DUMP_INTR)
-				interrupted = true;
-			if (in->nlmsg_type == NLMSG_ERROR)
-				return netsock_error(in, err);
-			if (in->nlmsg_type == NLMSG_DONE) {
-				// an error in the middle of a dump comes as the number in the DONE message
-				int end = in->nlmsg_len >= NLMSG_LENGTH(sizeof(int)) ? *(int *)nlmsg_data(in) : 0;
-
-				if (end < 0 && !failed)
-					return err_set(err, end, NULL, "%s", strerror(-end));
-				return failed ? failed : interrupted ? -EAGAIN : 0;
-			}
-			if (!failed && !interrupted) {
-				failed = each(in, ctx);
-				if (failed)
-					err_set(err, failed, NULL, "cannot read the kernel's answer: %s",
-						strerror(-failed));
-			}
+			if (end < 0 && !dump->failed)
+				return err_set(err, end, NULL, "%s", strerror(-end));
+			return dump->failed ? dump->failed : dump->interrupted ? -EAGAIN : 0;
+		}
+		if (!dump->failed && !dump->interrupted) {
+			dump->failed = each(in, ctx);
+			if (dump->failed)
+				err_set(err, dump->failed, NULL, "cannot read the kernel's answer: %s",
+					strerror(-dump->failed));
 		}
 	}
+	return 1;
+}
+
+int netsock_dump_start(struct netsock *ns, struct nl_msg *msg, struct err *err)
+{
+	struct nlmsghdr *hdr = nlmsg_hdr(msg);
+
+	number(ns, hdr, NLM_F_DUMP);
+	ns->dump = (struct dump_state) { 0 };
+	int rc = send_buffer(ns, hdr, hdr->nlmsg_len);
+	return rc ? err_set(err, rc, NULL, "netlink: %s", strerror(-rc)) : 0;
+}
+
+int netsock_dump_next(struct netsock *ns, int (*each)(struct nlmsghdr *hdr, void *ctx), void *ctx, struct err *err)
+{
+	return dump_datagram(ns, &ns->dump, each, ctx, err);
+}
+
+// One attempt of a dump. -EAGAIN: it was interrupted.
+static int dump_once(struct netsock *ns, struct nl_msg *msg, int (*each)(struct nlmsghdr *hdr, void *ctx), void *ctx,
+	struct err *err)
+{
+	int rc = netsock_dump_start(ns, msg, err);
+
+	if (rc)
+		return rc;
+	do
+		rc = netsock_dump_next(ns, each, ctx, err);
+	while (rc > 0);
+	return rc;
 }
 
 int netsock_dump(struct netsock *ns, struct nl_msg *msg, int (*each)(struct nlmsghdr *hdr, void *ctx),
@@ -223,7 +248,7 @@ int netsock_dump(struct netsock *ns, struct nl_msg *msg, int (*each)(struct nlms
 	for (int i = 0; i < DUMP_ATTEMPTS && rc == -EAGAIN; i++) {
 		if (i && restart)
 			restart(ctx);
-		rc = dump_once(ns, nlmsg_hdr(msg), each, ctx, err);
+		rc = dump_once(ns, msg, each, ctx, err);
 	}
 	if (rc == -EAGAIN)
 		err_set(err, rc, NULL, "the kernel's table changed during each of %d attempts to read it",

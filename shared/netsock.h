@@ -44,6 +44,11 @@ int netsock_get(struct netsock *ns, struct nl_msg *msg, int (*each)(struct nlmsg
 int netsock_dump(struct netsock *ns, struct nl_msg *msg, int (*each)(struct nlmsghdr *hdr, void *ctx),
 	void (*restart)(void *ctx), void *ctx, struct err *err);
 
+// The same, piece by piece, once: the socket does nothing else meanwhile, and the caller judges -EAGAIN (interrupted)
+// itself. next gives some messages to each; it returns 1, 0 when that was all, or -errno, and then the dump is over.
+int netsock_dump_start(struct netsock *ns, struct nl_msg *msg, struct err *err);
+int netsock_dump_next(struct netsock *ns, int (*each)(struct nlmsghdr *hdr, void *ctx), void *ctx, struct err *err);
+
 // An array that a dump fills, item by item.
 struct netsock_list {
 	size_t size; // of one item

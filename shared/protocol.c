@@ -39,6 +39,8 @@ static const struct field backend_rows[] = {
 	{ "vip", FIELD_ADDR, MEMBER(struct protocol_backend, vip),
 		.help = "the VIP that the host has; up counts only when it is the service's" },
 	{ "reason", FIELD_STRING, MEMBER(struct protocol_backend, reason), .help = "why it is not up" },
+	{ "labels", FIELD_CUSTOM, MEMBER(struct protocol_backend, labels), .parse = labels_parse_new,
+		.print = labels_print_new, .help = "what it is, for a split or zones" },
 };
 
 const struct field_table protocol_backend_fields = {
@@ -110,6 +112,13 @@ static const struct field_table answer_fields = {
 	.set_offset = offsetof(struct protocol_answer, set),
 };
 
+static void clear_backends(struct protocol_backend *backends, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		free(backends[i].labels);
+	free(backends);
+}
+
 // Reads {"name": {...}, ...} into a list of structs whose name member stands at name_offset. Sorted by name.
 static int items_from_json(const json_t *map, const char *field, const struct field_table *table, size_t name_offset,
 	void **ret_items, size_t *ret_count, struct err *err)
@@ -140,7 +149,10 @@ static int items_from_json(const json_t *map, const char *field, const struct fi
 		}
 		if (rc) {
 			err_prefix(err, field);
-			free(items);
+			if (table == &protocol_backend_fields)
+				clear_backends((struct protocol_backend *)(void *)items, n);
+			else
+				free(items);
 			return rc;
 		}
 		snprintf(item + name_offset, PROTOCOL_NAME_MAX + 1, "%s", name);
@@ -202,7 +214,7 @@ json_t *protocol_report_to_json(const struct protocol_report *report)
 
 void protocol_report_clear(struct protocol_report *report)
 {
-	free(report->backends);
+	clear_backends(report->backends, report->count);
 	*report = (struct protocol_report) { 0 };
 }
 

@@ -14,6 +14,7 @@
 #include "shared/err.h"
 #include "shared/field.h"
 #include "shared/inet.h"
+#include "shared/labels.h"
 #include "shared/tunnel.h"
 
 #include <jansson.h>
@@ -51,6 +52,7 @@ struct protocol_backend {
 	int state;            // enum protocol_state
 	struct inet_addr vip; // the VIP that was read back; up counts only when it is the service's
 	char reason[PROTOCOL_REASON_MAX + 1];
+	struct labels *labels; // NULL: none
 };
 
 struct protocol_report {

@@ -19,15 +19,15 @@ ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 FLOORS = {
     "shared": [
         ["err", "log", "clock", "inet", "diff", "field", "field_type", "out", "slices", "util", "footprint"],
-        ["confile", "confile_*", "options", "http_client", "notify", "sockpath", "tunnel"],
+        ["confile", "confile_*", "labels", "options", "http_client", "notify", "sockpath", "tunnel"],
         ["netsock", "iflink", "ifaddr", "route", "route_*", "fou", "neigh"],
         ["check", "check_*", "protocol"],
     ],
     "director": [
         [],
-        ["fault", "model", "model_*", "ipvs_key", "judge", "pool", "split"],
-        ["store", "store_*", "events", "lease", "health", "hook", "ipvs", "ipvs_*", "announce", "path", "probe", "replies", "settings", "settings_fields", "sync", "sysctl"],
-        ["desired", "desired_*", "known", "proven", "reconcile", "diagnose", "vip", "state", "state_*"],
+        ["fault", "model", "model_*", "ipvs_key", "judge", "passive", "pool", "split"],
+        ["store", "store_*", "conns", "events", "lease", "health", "hook", "ipvs", "ipvs_*", "announce", "path", "probe", "replies", "settings", "settings_fields", "sync", "sysctl"],
+        ["desired", "desired_*", "known", "proven", "reconcile", "diagnose", "vip", "state", "state_*", "traffic"],
         ["http_server", "auth", "api", "api_*", "metrics"],
         ["config", "director", "main"],
     ],

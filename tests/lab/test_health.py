@@ -3,6 +3,7 @@
 
 import itertools
 import signal
+import socket
 import time
 
 import pytest
@@ -108,7 +109,7 @@ def test_one_failure_is_no_verdict(t, d):
     assert "r1: up -> down" not in d.log() and weights(t) == {t.r1.v4: 100}
     assert d.api("PATCH", "/service/web", {"judge": {"fall": 1}})[0] == 200
     assert d.get("/service/web")["options"]["judge"] == {
-        "rise": 1, "fall": 1, "fast": False, "down_interval": "1s", "down_interval_max": "0s", "damping": "0s"
+        "rise": 1, "fall": 1, "fast": False, "down_interval": "1s", "down_interval_max": "0s", "damping": "0s", "passive": False
     }
     programs[t.r1].fail()
     wait_for(lambda: weights(t) == {t.r1.v4: 0}, what="now one failure counts")
@@ -138,6 +139,40 @@ def test_slow_start(t, d, measured):
     steps = [weight for weight in steps if weight]
     assert steps == sorted(steps) and steps[0] <= 20 and len(steps) >= 5, steps
     assert d.get("/status")["kernel_messages"] - before <= 7
+
+
+def test_accumulated_weight(t, measured):
+    """With `slow_start: accumulated` a real server's weight follows the record of its last 100 checks, in steps with one
+    message each; those whose checks all pass keep theirs."""
+    d = Director(t.di, probe_marks="none")  # so that every message is about the service
+    programs = ready(t, t.r1, t.r2)
+    pulse = {"type": "http", "interval": "100ms", "timeout": "1s", "via": "rip", "args": {"path": "/health"}}
+    make_web(t, d, pulse, servers=[t.r1, t.r2], slow_start="accumulated", judge={"fall": 3})
+    assert d.get("/service/web")["options"]["slow_start"] == "accumulated"
+    all_up(t)
+    programs[t.r1].fail()
+    wait_for(lambda: 0 < weights(t)[t.r1.v4] < 100, 10, what="a failure costs weight before it is a verdict")
+    wait_for(lambda: weights(t)[t.r1.v4] == 0, 10, what="then r1 is out")
+    wait_for(lambda: d.get("/service/web/r1")["metrics"]["health"] < 0.6, 20, what="its record is poor")
+    before = d.get("/status")["kernel_messages"]
+    programs[t.r1].recover()
+    seen = []
+
+    def whole():
+        now = weights(t)
+        backend = d.get("/service/web/r1")
+        seen.append((now[t.r1.v4], backend["metrics"]["health"], backend["effective_weight"]))
+        assert now[t.r2.v4] == 100
+        return now[t.r1.v4] == 100
+
+    wait_for(whole, 60, what="r1 has all of it")
+    steps = [weight for weight, _ in itertools.groupby(s[0] for s in seen if s[0])]
+    messages = d.get("/status")["kernel_messages"] - before
+    measured(f"slow_start accumulated: {steps}, {messages} messages")
+    assert steps == sorted(steps) and len(steps) >= 4 and steps[0] <= 65, steps
+    assert messages <= 20, "no more than one a step"
+    for _, health, effective in seen:
+        assert effective == 0 or abs(effective - 100 * health) <= 2.6, (health, effective)
 
 
 def test_another_name_keeps_the_verdict(t):
@@ -231,3 +266,86 @@ def test_checks_are_spread(measured):
         slots = [sum(restarted + 1500 + 250 * i <= ms < restarted + 1750 + 250 * i for ms in window) for i in range(20)]
         measured(f"checks in each 250 ms of 5 s after a restart, 50 are even: {min(slots)} to {max(slots)}")
         assert len(window) > 900 and max(slots) <= 150, slots
+
+
+SILENT = ("iptables-legacy", "-I", "INPUT", "-p", "tcp", "--dport", 80, "-s", "10.0.0.0/24", "-j", "DROP")
+
+
+def unanswered(d, name):
+    """(status, what is said of its traffic) of a backend."""
+    backend = d.get(f"/service/web/{name}")
+    return backend["status"], backend.get("unanswered")
+
+
+def traffic_events(d, name):
+    return [e["new"] for e in d.get("/events") if e.get("backend") == name and e["what"] == "traffic"]
+
+
+OPEN_AND_CLOSE = """
+import socket, sys, time
+stay = []
+while len(stay) < 150:
+    stay.append(socket.create_connection((sys.argv[1], 80), timeout=5))
+print("connected", flush=True)
+while True:
+    time.sleep(0.05)
+    try:
+        socket.create_connection((sys.argv[1], 80), timeout=0.3).close()
+    except OSError:
+        pass
+"""
+
+
+def test_connections_that_nobody_answers(t, d, measured):
+    """r1 drops what clients send and lets checks pass: first a warning, then with `passive` it is out and comes back for a
+    trial. The others are never named, though their counters look alike: clients only connect and close (packets as
+    small as a SYN), beside some that stay."""
+    ready(t)
+    make_web(t, d, {"type": "tcp", "interval": "200ms", "timeout": "1s"}, judge={"fall": 2})
+    all_up(t)
+    client = t.cl.start("/usr/bin/python3", "-c", OPEN_AND_CLOSE, t.vip)
+    wait_for(lambda: "connected" in client.stdout(), 10, what="connections that stay")
+    t.r1.run(*SILENT)
+    started = time.monotonic()
+    wait_for(lambda: unanswered(d, "r1")[1], 120, what="the warning")
+    measured(f"r1 answers nothing: warned of after {time.monotonic() - started:.1f} s")
+    assert traffic_events(d, "r1") == ["unanswered"] and weights(t)[t.r1.v4] == 100, "without passive it is only said"
+    assert d.get("/service/web/r1")["status"] == "up"
+    assert "r1: traffic answered -> unanswered" in d.log() and "none was answered" in d.log()
+    assert d.api("PATCH", "/service/web", {"judge": {"passive": True}})[0] == 200
+    wait_for(lambda: weights(t)[t.r1.v4] == 0, 40, what="r1 is out")
+    measured(f"and out after {time.monotonic() - started:.1f} s")
+    status, said = unanswered(d, "r1")
+    reason = d.get("/service/web/r1")["reason"]
+    assert status == "down" and said["times"] >= 2 and said["out"], said
+    assert reason.startswith("passive: ") and "connections in" in reason and "none was answered" in reason
+    assert d.get("/service/web/r1")["metrics"]["health"] == 1, "its checks pass"
+    assert load(t.cl, t.vip, n=20)["failed"] == 0
+    assert d.api("PATCH", "/service/web", {"judge": {"passive": False}})[0] == 200
+    wait_for(lambda: weights(t)[t.r1.v4] == 100, what="it is back when nobody asks for that any more")
+    t.r1.run("iptables-legacy", "-F", "INPUT")
+    wait_for(lambda: unanswered(d, "r1") == ("up", None), 60, what="its connections are answered")
+    assert traffic_events(d, "r1") == ["unanswered", "answered"]
+    for name in ("r2", "r3"):
+        assert traffic_events(d, name) == [] and unanswered(d, name) == ("up", None)
+    client.kill()
+
+
+def test_no_more_than_half_is_out_by_traffic(t, d):
+    """Without a pulse nothing else takes a dead host out; after 30 s it is tried again. When all are dead, half of them
+    stay."""
+    ready(t)
+    make_web(t, d, NO_PULSE, judge={"passive": True})
+    for server in t.servers:
+        t.unplug(server)
+    running = load_start(t.cl, t.vip, rate=15, timeout=300, c=100)
+    wait_for(lambda: sorted(weights(t).values()) == [0, 100, 100], 40, what="one of three is out")
+    wait_for(lambda: "it stays in: no more than half" in d.log(), 40, what="the others stay")
+    out = next(s for s in t.servers if weights(t)[s.v4] == 0)
+    for server in t.servers:
+        if server is not out:
+            t.plug(server)
+    wait_for(lambda: unanswered(d, next(s for s in t.servers if s is not out).name)[1] is None, 60, what="those are answered again")
+    wait_for(lambda: weights(t)[out.v4] == 100, 60, what="it is tried again")
+    assert "down -> up: passive: it is tried again" in d.log()
+    running.finish()

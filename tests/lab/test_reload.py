@@ -218,3 +218,40 @@ def test_a_signal_while_it_drains_is_not_in_the_way(t):
     assert "the agent is stopping" in reload(agent)
     assert slow.result()["ok"] == 1
     assert agent.process.wait() == 0
+
+
+def test_labels_of_hosts(t):
+    """Zones and splits count for agents' backends; a reload changes their labels, a restart of the director keeps them."""
+    director = Director(t.di)
+    director.make("web", host=t.vip, port=80, method="rr", zones={"prefer": ["a"], "spill": 50})
+    director.make("api", host="10.1.0.110", port=80, method="rr", split={"label": "version", "shares": {"1": 3, "2": 1}})
+
+    def by_node(key):
+        names = {host.v4: host.name for host in t.servers}
+        return {names[dest.rs.rsplit(":", 1)[0]]: dest.weight for dest in ipvs(t.di)[key]}
+
+    def backends(version):
+        return {"web": {"check": "none"}, "api": {"check": "none", "labels": {"version": version}}}
+
+    zones, agents = {"r1": "a", "r2": "a", "r3": "b"}, {}
+    for host in t.servers:
+        serve(host)
+        agents[host.name] = Agent(host, [director], backends("2" if host is t.r3 else "1"), labels={"zone": zones[host.name]})
+    wait_for(lambda: by_node("TCP 10.1.0.100:80") == {"r1": 100, "r2": 100, "r3": 0}, what="only zone a is used")
+    share = lambda w: w and len(w) == 3 and w["r3"] and (w["r1"] + w["r2"]) / w["r3"]  # noqa: E731
+    wait_for(lambda: share(by_node("TCP 10.1.0.110:80")) == 3, what="three to one")
+    assert director.get("/service/api/r3")["options"]["labels"] == {"version": "2", "zone": "b"}
+    assert set(load(t.cl, t.vip, 80, n=10)["servers"]) == {"r1", "r2"}
+    agents["r2"].configure(labels={"zone": "b"})
+    del agents["r3"].config["labels"]
+    agents["r3"].configure()
+    reload(agents["r2"])
+    reload(agents["r3"])
+    wait_for(lambda: by_node("TCP 10.1.0.100:80")["r2"] == 0, what="r2 is in zone b now")
+    wait_for(lambda: "zone" not in director.get("/service/web/r3")["options"].get("labels", {}), what="r3 in none")
+    assert set(load(t.cl, t.vip, 80, n=10)["servers"]) == {"r1"}
+    assert director.get("/service/api/r3")["options"]["labels"] == {"version": "2"}
+    director.kill9()
+    director.start()
+    assert by_node("TCP 10.1.0.100:80") == {"r1": 100, "r2": 0, "r3": 0}
+    assert director.get("/service/web/r1")["options"]["labels"] == {"zone": "a"}

@@ -146,6 +146,29 @@ static void test_slow_part(void **state)
 	assert_int_equal(steps, 21); // that is all that the kernel hears in an hour
 }
 
+static void test_accumulated_part(void **state)
+{
+	unsigned int steps = 0;
+	uint32_t before = 0;
+
+	(void)state;
+	assert_int_equal(judge_accumulated_part(0, 0), JUDGE_WHOLE); // no check yet, or no pulse
+	assert_int_equal(judge_accumulated_part(1, 1), JUDGE_WHOLE);
+	assert_int_equal(judge_accumulated_part(1, 2), 500);
+	assert_int_equal(judge_accumulated_part(2, 100), 0);
+	assert_int_equal(judge_accumulated_part(3, 100), 50);
+	assert_int_equal(judge_accumulated_part(97, 100), 950);
+	assert_int_equal(judge_accumulated_part(98, 100), JUDGE_WHOLE); // two failures in a hundred are nothing
+	for (uint32_t passed = 0; passed <= 100; passed++) {
+		const uint32_t part = judge_accumulated_part(passed, 100);
+
+		assert_true(part >= before);
+		steps += part != before;
+		before = part;
+	}
+	assert_int_equal(steps, 20);
+}
+
 // --- against a model that remembers everything ---
 
 #define RANDOM_STEPS 200000
@@ -254,7 +277,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_rise_and_fall),
 		cmocka_unit_test(test_flaps_are_damped), cmocka_unit_test(test_due), cmocka_unit_test(test_spread),
-		cmocka_unit_test(test_slow_part), cmocka_unit_test(test_against_a_model) };
+		cmocka_unit_test(test_slow_part), cmocka_unit_test(test_accumulated_part),
+		cmocka_unit_test(test_against_a_model) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
