@@ -439,6 +439,8 @@ static void set_options(struct http_call *call, const struct http_request *reque
 		curl_easy_setopt(easy, CURLOPT_SOCKOPTDATA, call);
 	}
 	if (request->fresh_connection || !sockpath_is_plain(&request->path)) {
+		// addresses are remembered as well, and all that is remembered is looked through after each request
+		curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, 0L);
 		curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
 		curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
 	}

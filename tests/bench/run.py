@@ -9,7 +9,7 @@ import os
 import tempfile
 
 p = argparse.ArgumentParser()
-p.add_argument("what", choices=("table", "single", "api", "requests", "host"))
+p.add_argument("what", choices=("table", "single", "api", "requests", "host", "health", "failures"))
 p.add_argument("--build", required=True)
 p.add_argument("--disk", required=True, help="directory of a real file system")
 p.add_argument("--services", type=int, default=1000)

@@ -394,6 +394,14 @@ class Topology:
     def plug(self, host, device="eth0"):
         self._cable(host, device, "up")
 
+    def lose(self, host, percent, device="eth0"):
+        """So many packets are lost on the way to the host, and as many on the way from it; 0: none any more."""
+        self.build()
+        for namespace, plug in ((self._lan, f"{host.name}-{device}"), (host.namespace, device)):
+            with namespace:
+                words = ["add", "dev", plug, "root", "netem", "loss", f"{percent}%"] if percent else ["del", "dev", plug, "root"]
+                subprocess.run(["tc", "qdisc", *words], check=True)
+
     def _cable(self, host, device, state):
         self.build()
         with self._lan:
@@ -549,6 +557,13 @@ class Server(Process):
     def recover(self):
         os.unlink(self.down_file)
 
+    def tire(self):
+        """Every answer takes 3 s from now on."""
+        self.signal(signal.SIGUSR1)
+
+    def rest(self):
+        self.signal(signal.SIGUSR2)
+
 
 def serve(host, name=None, port=80, address=None):
     """A server on `host` that says who it is over HTTP and UDP. Returns when it listens."""
@@ -597,7 +612,8 @@ def load_start(client, address, port=80, udp=False, keep=False, **options):
 
 
 def load(client, address, port=80, **options):
-    """Asks and counts: {"requests", "ok", "failed", "reasons", "servers", "bytes", "max_ms", "first_ok_ms"}."""
+    """Asks and counts: {"requests", "ok", "failed", "reasons", "servers", "bytes", "max_ms", "first_ok_ms", "failed_begun_ms"}, the last
+    one [first, last] in ms of the wall clock, or None."""
     if "t" not in options:
         options.setdefault("n", 1)
     return load_start(client, address, port, **options).result()

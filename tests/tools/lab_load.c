@@ -71,6 +71,7 @@ struct load {
 
 	uint64_t begun, ok, failed, bytes;
 	int64_t max_ns, first_ok_ns;
+	int64_t first_failed_ns, last_failed_ns; // when the first and the last of them were begun
 	struct tally reasons, servers;
 };
 
@@ -150,7 +151,9 @@ static void finish(struct load *load, struct request *r, const char *reason)
 	if (load->now_ns - r->begun_ns > load->max_ns)
 		load->max_ns = load->now_ns - r->begun_ns;
 	if (reason) {
-		load->failed++;
+		if (!load->failed++ || r->begun_ns < load->first_failed_ns)
+			load->first_failed_ns = r->begun_ns;
+		load->last_failed_ns = r->begun_ns > load->last_failed_ns ? r->begun_ns : load->last_failed_ns;
 		count(&load->reasons, reason);
 	} else {
 		load->ok++;
@@ -421,6 +424,15 @@ static void print_tally(const char *name, const struct tally *tally)
 	printf("}, ");
 }
 
+// As other programs of this host tell the time.
+static double wall_ms(int64_t ns)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (double)ts.tv_sec * 1e3 + (double)ts.tv_nsec / 1e6 - (double)(now_ns() - ns) / 1e6;
+}
+
 static void report(const struct load *load)
 {
 	printf("{\"requests\": %llu, \"ok\": %llu, \"failed\": %llu, ", (unsigned long long)load->begun,
@@ -430,9 +442,14 @@ static void report(const struct load *load)
 	printf("\"bytes\": %llu, \"max_ms\": %.1f, \"first_ok_ms\": ", (unsigned long long)load->bytes,
 		(double)load->max_ns / 1e6);
 	if (load->first_ok_ns < 0)
-		printf("null}\n");
+		printf("null, ");
 	else
-		printf("%.1f}\n", (double)load->first_ok_ns / 1e6);
+		printf("%.1f, ", (double)load->first_ok_ns / 1e6);
+	printf("\"failed_begun_ms\": ");
+	if (load->failed)
+		printf("[%.0f, %.0f]}\n", wall_ms(load->first_failed_ns), wall_ms(load->last_failed_ns));
+	else
+		printf("null}\n");
 }
 
 // --- command line ---

@@ -6,8 +6,9 @@
 //   GET /slow/MS   NAME, after MS milliseconds
 //   GET /health    200, or 503 while DOWNFILE exists
 //
-// Every answer carries "X-Server: NAME". Bodies of requests are read and forgotten before the answer goes out. A
-// datagram is answered with NAME, from the address that it was sent to. Prints one line when it listens.
+// From SIGUSR1 to SIGUSR2 every answer takes three seconds. Every answer carries "X-Server: NAME". Bodies of requests
+// are read and forgotten before the answer goes out. A datagram is answered with NAME, from the address that it was
+// sent to. Prints one line when it listens.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <limits.h>
@@ -46,6 +47,9 @@ struct server {
 	struct conn *slow; // those with due_ms
 };
 
+#define TIRED_MS 3000
+
+static volatile sig_atomic_t tired;
 static char filler[65536];
 
 static int64_t now_ms(void)
@@ -115,8 +119,9 @@ static void answer(struct server *server, struct conn *conn, const char *path)
 		*body ? "\n" : "");
 	conn->out_len = (size_t)n < sizeof(conn->out) ? (size_t)n : sizeof(conn->out) - 1;
 	conn->out_done = 0;
-	if (strncmp(path, "/slow/", 6) == 0) {
-		conn->due_ms = now_ms() + strtol(path + 6, NULL, 10);
+	const bool slow = strncmp(path, "/slow/", 6) == 0;
+	if (slow || tired) {
+		conn->due_ms = now_ms() + (slow ? strtol(path + 6, NULL, 10) : TIRED_MS);
 		conn->next_slow = server->slow;
 		server->slow = conn;
 	}
@@ -304,6 +309,11 @@ static void answer_datagrams(struct server *server)
 
 // --- start ---
 
+static void on_signal(int number)
+{
+	tired = number == SIGUSR1;
+}
+
 // An IPv6 socket for both families; an IPv4 address is written the mapped way.
 static int open_socket(int type, const char *address, uint16_t port)
 {
@@ -365,6 +375,8 @@ int main(int argc, char **argv)
 	}
 	server.name = argv[optind];
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGUSR1, on_signal);
+	signal(SIGUSR2, on_signal);
 	memset(filler, '.', sizeof(filler));
 	server.tcp = open_socket(SOCK_STREAM, address, (uint16_t)port);
 	server.udp = open_socket(SOCK_DGRAM, address, (uint16_t)port);
