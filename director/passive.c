@@ -38,10 +38,18 @@ static void begin_window(struct passive *p, const struct passive_counted *counte
 	p->from_ms = now_ms;
 }
 
-static bool is_suspicious(const struct passive_counted *delta, uint32_t active, int family)
+// Who counts a large table comes by seldom, and what has waited for a minute is gone: of a longer window only its last
+// minute is still active, or half of that, since nothing comes evenly.
+static uint64_t still_active(uint64_t connections, msec_t window_ms)
+{
+	return window_ms <= PASSIVE_WINDOW_MAX_MS ? connections
+						  : connections * PASSIVE_WINDOW_MAX_MS / (uint64_t)window_ms / 2;
+}
+
+static bool is_suspicious(const struct passive_counted *delta, uint32_t active, msec_t window_ms, int family)
 {
 	return delta->bytes <= syn_max(family) * delta->packets && delta->packets <= SYNS_MAX * delta->connections &&
-		active >= delta->connections;
+		active >= still_active(delta->connections, window_ms);
 }
 
 enum passive_next passive_count(struct passive *p, const struct passive_counted *counted, int family, msec_t now_ms)
@@ -65,7 +73,7 @@ enum passive_next passive_count(struct passive *p, const struct passive_counted 
 		return delta.connections && p->since_ms ? PASSIVE_GOES_ON : PASSIVE_NOTHING;
 	}
 	// once warned, what clients of old connections send again must not look like an answer
-	if (!p->since_ms && !is_suspicious(&delta, counted->active, family)) {
+	if (!p->since_ms && !is_suspicious(&delta, counted->active, now_ms - p->from_ms, family)) {
 		begin_window(p, counted, now_ms);
 		return PASSIVE_CLEAR;
 	}

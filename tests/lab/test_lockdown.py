@@ -181,7 +181,7 @@ def test_what_it_takes_from_others_and_for_how_long(measured):
         # VmRSS of status lags behind where a kernel counts by CPU
         with open(f"/proc/{agent.process.popen.pid}/smaps_rollup") as f:
             resident = next(line.split()[1] for line in f if line.startswith("Rss:"))
-        measured(f"lockdown: the agent has {resident} kB resident")
+        measured(f"lockdown: the agent has {resident} kB resident in the midst of it")
 
         # the agent is killed
         before = ruleset(t.r1, "-a", "-s")

@@ -228,6 +228,28 @@ static void test_out_for_longer_each_time(void **state)
 	assert_int_equal(passive_out_max(10), 5);
 }
 
+// A table so large that it is counted every five minutes only: what waits for longer than one is not active any more.
+static void test_seldom_counted(void **state)
+{
+	struct world w = { .now_ms = SECOND };
+
+	(void)state;
+	count(&w);
+	unanswered(&w, 300);
+	w.c.active = 55;
+	w.now_ms += 295 * SECOND;
+	assert_int_equal(count(&w), PASSIVE_LOOK);
+	assert_int_equal(look(&w, 55, NULL), PASSIVE_UNANSWERED);
+	end(&w);
+	w.now_ms = SECOND;
+	count(&w);
+	unanswered(&w, 300);
+	w.c.active = 20;
+	w.now_ms += 295 * SECOND;
+	assert_int_equal(count(&w), PASSIVE_CLEAR);
+	end(&w);
+}
+
 static void test_traffic_ends(void **state)
 {
 	struct world w = { .now_ms = SECOND };
@@ -289,6 +311,7 @@ int main(void)
 		cmocka_unit_test(test_healthy_servers),
 		cmocka_unit_test(test_old_connections_linger),
 		cmocka_unit_test(test_out_for_longer_each_time),
+		cmocka_unit_test(test_seldom_counted),
 		cmocka_unit_test(test_traffic_ends),
 		cmocka_unit_test(test_lines_of_the_table),
 	};
