@@ -2,7 +2,7 @@
 // libmicrohttpd shows one epoll descriptor; when it is readable MHD_run does what there is to do. A prepare handle arms
 // MHD's own time-out before the loop sleeps. An answer to a held exchange resumes its connection, and MHD then calls
 // the access handler once more, which finds the answer ready.
-#include "director/http_server.h"
+#include "director/http_internal.h"
 
 #include "shared/log.h"
 #include "shared/util.h"
@@ -15,62 +15,9 @@
 #include <sys/socket.h>
 #include <utlist.h>
 
-#define CONNECTION_MEMORY 16384  // bytes; bounds the header
-#define STREAM_BLOCK (32u << 10) // bytes of a stream that are made before others get their turn,
-#define STREAM_SLICE_MS 1        // or as many as are made in this time
+#define CONNECTION_MEMORY 16384 // bytes; bounds the header
 
-struct listener {
-	struct http_server *server;
-	struct MHD_Daemon *mhd;
-	uv_poll_t readable;
-};
-
-struct http_server {
-	uv_loop_t *loop;
-	struct http_server_options options;
-	struct listener *listeners;
-	size_t count;
-	uv_timer_t timeout;
-	// MHD looks at resumed connections in its next run, for which nothing need be readable; MHD_get_timeout does
-	// not know of them
-	bool resumed;
-	uv_prepare_t prepare;
-	size_t open_handles;
-	bool closing;
-	struct request *deferred; // a list, in order of arrival
-	size_t deferred_count;
-};
-
-struct stream {
-	struct http_stream stream;
-	struct request *request;
-	struct out out;
-	size_t taken; // bytes of out that are sent
-	bool over;
-};
-
-// One request, from its first line to its last byte.
-struct request {
-	struct http_exchange exchange; // first: the handler's view
-	struct listener *listener;
-	struct MHD_Connection *connection;
-	char *body;
-	size_t room;
-	char path[1024];   // decoded, for exchange.path
-	char pieces[1024]; // the same, cut into segments
-	size_t body_max;
-	bool too_large, handled, held, suspended;
-	bool deferred;
-	struct request *prev, *next; // in server->deferred
-	unsigned int status;         // 0: no answer yet
-	struct stream *stream;       // the answer, when it is one
-	char *answer;
-	size_t answer_len;
-	const char *content_type; // lives for ever
-	const char *allow;
-};
-
-static void undefer(struct request *request)
+void request_undefer(struct request *request)
 {
 	struct http_server *server = request->listener->server;
 
@@ -90,20 +37,20 @@ static void end_turn(struct http_server *server)
 
 	if (!exchanges) { // one by one, then
 		one = &server->deferred->exchange;
-		undefer(server->deferred);
+		request_undefer(server->deferred);
 		server->options.end_of_turn(server->options.ctx, &one, 1);
 		return;
 	}
 	while (server->deferred) {
 		exchanges[n++] = &server->deferred->exchange;
-		undefer(server->deferred);
+		request_undefer(server->deferred);
 	}
 	server->options.end_of_turn(server->options.ctx, exchanges, n);
 }
 
 void http_end_turn(struct http_exchange *exchange)
 {
-	struct http_server *server = container_of(exchange, struct request, exchange)->listener->server;
+	struct http_server *server = request_of(exchange)->listener->server;
 
 	while (server->deferred)
 		end_turn(server);
@@ -156,79 +103,11 @@ static void before_sleep(uv_prepare_t *prepare)
 	else
 		uv_timer_start(&server->timeout, on_timeout, soonest, 0);
 }
-
-static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t max)
-{
-	struct stream *stream = cls;
-
-	(void)pos;
-	if (stream->taken == stream->out.len) {
-		const msec_t until = clock_now_ms() + STREAM_SLICE_MS;
-
-		stream->taken = stream->out.len = 0;
-		do
-			stream->over = stream->over || !stream->stream.next(stream->stream.ctx, &stream->out);
-		while (!stream->over &&
-			(!stream->out.len || (stream->out.len < STREAM_BLOCK && clock_now_ms() < until)) &&
-			!stream->stream.live);
-	}
-	if (stream->out.failed)
-		return MHD_CONTENT_READER_END_WITH_ERROR;
-	size_t n = stream->out.len - stream->taken;
-	if (!n && !stream->over) { // MHD asks again when it is resumed
-		stream->request->suspended = true;
-		MHD_suspend_connection(stream->request->connection);
-		return 0;
-	}
-	if (!n)
-		return MHD_CONTENT_READER_END_OF_STREAM;
-	if (n > max)
-		n = max;
-	memcpy(buf, stream->out.text + stream->taken, n);
-	stream->taken += n;
-	return (ssize_t)n;
-}
-
-static void free_stream(void *cls)
-{
-	struct stream *stream = cls;
-
-	if (!stream)
-		return;
-	stream->stream.free(stream->stream.ctx);
-	out_free(&stream->out);
-	free(stream);
-}
-
-static struct MHD_Response *make_response(struct request *request)
-{
-	if (request->stream)
-		return MHD_create_response_from_callback(
-			MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, request->stream, free_stream);
-	return MHD_create_response_from_buffer(request->answer_len, request->answer, MHD_RESPMEM_MUST_FREE);
-}
-
-static enum MHD_Result queue_answer(struct request *request)
-{
-	struct MHD_Response *response = make_response(request);
-
-	if (!response)
-		return MHD_NO;
-	request->answer = NULL;
-	if (request->answer_len || request->stream)
-		MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, request->content_type);
-	request->stream = NULL;
-	if (request->allow)
-		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, request->allow);
-	enum MHD_Result ret = MHD_queue_response(request->connection, request->status, response);
-
-	MHD_destroy_response(response);
-	return ret;
-}
+// --- what handlers may ask for ---
 
 void http_wake(struct http_exchange *exchange)
 {
-	struct request *request = container_of(exchange, struct request, exchange);
+	struct request *request = request_of(exchange);
 	struct http_server *server = request->listener->server;
 
 	if (!request->suspended)
@@ -239,63 +118,10 @@ void http_wake(struct http_exchange *exchange)
 	uv_timer_start(&server->timeout, on_timeout, 0, 0);
 }
 
-void http_answer_text(
-	struct http_exchange *exchange, unsigned int status, const char *content_type, char *text, size_t len)
-{
-	struct request *request = container_of(exchange, struct request, exchange);
-
-	if (request->status) {
-		free(text);
-		return; // answered before
-	}
-	request->status = status;
-	undefer(request);
-	request->answer = text;
-	request->answer_len = len;
-	request->content_type = content_type;
-	http_wake(exchange);
-}
-
-void http_answer_out(struct http_exchange *exchange, unsigned int status, struct out *out)
-{
-	size_t len;
-
-	out_bytes(out, "\n", 1);
-	char *text = out_steal(out, &len);
-	http_answer_text(
-		exchange, text ? status : MHD_HTTP_INTERNAL_SERVER_ERROR, "application/json", text, text ? len : 0);
-}
-
-void http_answer_stream(struct http_exchange *exchange, const struct http_stream *given)
-{
-	struct request *request = container_of(exchange, struct request, exchange);
-	struct stream *stream = request->status ? NULL : calloc(1, sizeof(*stream));
-
-	if (!stream) {
-		given->free(given->ctx);
-		http_answer_text(exchange, MHD_HTTP_INTERNAL_SERVER_ERROR, "", NULL, 0);
-		return;
-	}
-	stream->stream = *given;
-	stream->request = request;
-	stream->over = !given->next(given->ctx, &stream->out);
-	if (!stream->over) {
-		request->stream = stream;
-		http_answer_text(exchange, MHD_HTTP_OK, given->content_type, NULL, 0);
-		return;
-	}
-	// one piece is the whole
-	size_t len;
-	char *text = out_steal(&stream->out, &len);
-	http_answer_text(exchange, text ? MHD_HTTP_OK : MHD_HTTP_INTERNAL_SERVER_ERROR, given->content_type, text,
-		text ? len : 0);
-	free_stream(stream);
-}
-
 void http_defer(struct http_exchange *exchange,
 	void (*finish)(void *ctx, struct http_exchange *exchange, int code, const struct err *err))
 {
-	struct request *request = container_of(exchange, struct request, exchange);
+	struct request *request = request_of(exchange);
 	struct http_server *server = request->listener->server;
 
 	exchange->finish = finish;
@@ -306,44 +132,14 @@ void http_defer(struct http_exchange *exchange,
 	server->deferred_count++;
 }
 
-void http_answer(struct http_exchange *exchange, unsigned int status, json_t *json)
-{
-	char *text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
-	size_t len = text ? strlen(text) : 0;
-
-	json_decref(json);
-	if (text)
-		text[len++] = '\n'; // over the final zero: MHD counts bytes
-	http_answer_text(exchange, status, "application/json", text, len);
-}
-
-void http_answer_error(struct http_exchange *exchange, unsigned int status, const struct err *err)
-{
-	json_t *json = json_pack("{s:s}", "error", err->text);
-
-	if (json && *err->field)
-		json_object_set_new(json, "field", json_string(err->field));
-	if (!json) // text from the kernel or the client that is not UTF-8
-		json = json_pack("{s:s}", "error", "the request was refused");
-	http_answer(exchange, status, json);
-}
-
-static void answer_text(struct request *request, unsigned int status, const char *text)
-{
-	struct err err = { 0 };
-
-	err_set(&err, 0, NULL, "%s", text);
-	http_answer_error(&request->exchange, status, &err);
-}
-
 void http_hold(struct http_exchange *exchange, void (*on_gone)(void *hold_ctx), void *hold_ctx)
 {
-	struct request *request = container_of(exchange, struct request, exchange);
+	struct request *request = request_of(exchange);
 
 	exchange->on_gone = on_gone;
 	exchange->hold_ctx = hold_ctx;
 	request->held = true;
-	undefer(request);
+	request_undefer(request);
 }
 
 const char *http_query(const struct http_exchange *exchange, const char *name)
@@ -358,90 +154,6 @@ const char *http_header(const struct http_exchange *exchange, const char *name)
 	const struct request *request = container_of(exchange, struct request, exchange);
 
 	return MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, name);
-}
-
-// --- routing ---
-
-static int cut_path(struct request *request, const char *url)
-{
-	struct http_exchange *exchange = &request->exchange;
-	size_t len = strlen(url);
-
-	if (len >= sizeof(request->path))
-		return -ENAMETOOLONG;
-	memcpy(request->path, url, len + 1);
-	memcpy(request->pieces, url, len + 1);
-	exchange->path = request->path;
-	char *rest = request->pieces, *piece;
-	while ((piece = strsep(&rest, "/"))) {
-		if (!*piece)
-			continue;
-		if (exchange->segment_count == HTTP_SEGMENTS_MAX)
-			return -ENOENT;
-		exchange->segments[exchange->segment_count++] = piece;
-	}
-	return 0;
-}
-
-static bool matches(const struct http_exchange *exchange, const char *pattern)
-{
-	for (size_t i = 0; i < exchange->segment_count; i++) {
-		if (*pattern++ != '/') // it ends before the path does
-			return false;
-		size_t len = strcspn(pattern, "/");
-
-		if (*pattern != '*' &&
-			(strncmp(pattern, exchange->segments[i], len) != 0 || exchange->segments[i][len]))
-			return false;
-		pattern += len;
-	}
-	return !*pattern;
-}
-
-static void add_allowed(char *allow, size_t size, const char *method)
-{
-	size_t n = strlen(allow);
-
-	snprintf(allow + n, size - n, "%s%s", n ? ", " : "", method);
-}
-
-static void wrong_method(struct request *request, const char *allow)
-{
-	struct err err = { 0 };
-
-	err_set(&err, 0, NULL, "method %.16s is not allowed here, allowed are %s", request->exchange.method, allow);
-	http_answer_error(&request->exchange, MHD_HTTP_METHOD_NOT_ALLOWED, &err);
-	// the header wants a text that lives as long as the response is being made
-	request->allow = strdup(allow);
-}
-
-// Finds the handler; without one the answer is there at once.
-static void route(struct request *request)
-{
-	const struct http_server_options *options = &request->listener->server->options;
-	struct http_exchange *exchange = &request->exchange;
-	char allow[64] = "";
-
-	request->body_max = options->body_max;
-	for (size_t i = 0; i < options->route_count; i++) {
-		const struct http_route *r = &options->routes[i];
-
-		if (!matches(exchange, r->pattern))
-			continue;
-		if (strcmp(r->method, exchange->method) == 0 ||
-			(strcmp(exchange->method, "HEAD") == 0 && strcmp(r->method, "GET") == 0)) {
-			exchange->handler = r->handler;
-			if (r->large)
-				request->body_max = options->large_body_max;
-			return;
-		}
-		add_allowed(allow, sizeof(allow), r->method);
-	}
-	if (*allow)
-		wrong_method(request, allow);
-	else
-		answer_text(request, MHD_HTTP_NOT_FOUND,
-			"there is nothing at this path; see GET /service, /agent, /status");
 }
 
 static void answer_late(void *ctx, struct http_exchange *exchange, int code, const struct err *err)
@@ -522,13 +234,7 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *connection, c
 		*ctx = request;
 		request->exchange.method = method;
 		read_peer(request);
-		int rc = cut_path(request, url);
-		if (rc == -ENAMETOOLONG)
-			answer_text(request, MHD_HTTP_URI_TOO_LONG, "the path is too long");
-		else if (rc)
-			answer_text(request, MHD_HTTP_NOT_FOUND, "there is nothing at this path");
-		else
-			route(request);
+		request_route(request, url);
 		return MHD_YES;
 	}
 	if (*size)
@@ -538,7 +244,7 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *connection, c
 		handle(request);
 	}
 	if (request->status)
-		return queue_answer(request);
+		return request_queue_answer(request);
 	if (request->deferred)
 		return MHD_YES; // asked again in the next run
 	if (!request->held)
@@ -583,8 +289,8 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **ct
 	if (!request)
 		return;
 	*ctx = NULL;
-	undefer(request);
-	free_stream(request->stream);
+	request_undefer(request);
+	request_free_stream(request->stream);
 	if (request->held && !request->status && request->exchange.on_gone)
 		request->exchange.on_gone(request->exchange.hold_ctx);
 	free(request->exchange.data);
