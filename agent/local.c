@@ -34,6 +34,8 @@ struct local {
 	void *ctx;
 	uv_timer_t timer; // of the sockets
 	struct netsock *diag;
+	struct netsock *closing; // NULL: the kernel does not tell
+	uv_poll_t heard;         // of closing
 	struct watch *watches;
 };
 
@@ -106,6 +108,37 @@ static bool look_at_sockets(struct local *local)
 		if (listens(w))
 			changed |= learn_listener(w, &found[i++]);
 	return changed;
+}
+
+// A listener may have gone: the timer would see it within a second, and this is at once.
+static void on_closing(uv_poll_t *poll, int status, int events)
+{
+	struct local *local = poll->data;
+
+	(void)status, (void)events;
+	netsock_receive(local->closing, NULL, NULL);
+	if (look_at_sockets(local))
+		local->changed(local->ctx);
+}
+
+// Only of what is looked for; of nothing while nothing is.
+static void hear_closing(struct local *local)
+{
+	_cleanup_free_ uint16_t *ports = NULL;
+	size_t count = 0, n = 0;
+
+	for (const struct watch *w = local->watches; w; w = w->next)
+		count += listens(w);
+	ports = calloc(count + 1, sizeof(*ports));
+	if (!local->closing || !ports)
+		return;
+	for (const struct watch *w = local->watches; w; w = w->next)
+		if (listens(w))
+			ports[n++] = w->item.at.port;
+	if (n && sockets_hear_ports(local->closing, ports, n) == 0)
+		uv_poll_start(&local->heard, UV_READABLE, on_closing);
+	else
+		uv_poll_stop(&local->heard);
 }
 
 static void on_look(uv_timer_t *timer)
@@ -264,6 +297,7 @@ int local_want(struct local *local, const struct local_item *items, size_t count
 	LL_FOREACH_SAFE(local->watches, watch, next)
 	if (!watch->wanted)
 		drop(local, watch);
+	hear_closing(local);
 	if (is_new)
 		look_at_sockets(local);
 	if (!any)
@@ -291,6 +325,7 @@ int local_new(uv_loop_t *loop, struct http_client *http, void (*changed)(void *c
 	struct err *err)
 {
 	struct local *local = calloc(1, sizeof(*local));
+	struct err why = { 0 };
 
 	if (!local)
 		return err_set(err, -ENOMEM, NULL, "out of memory");
@@ -301,9 +336,21 @@ int local_new(uv_loop_t *loop, struct http_client *http, void (*changed)(void *c
 		return rc;
 	}
 	uv_timer_init(loop, &local->timer);
-	local->timer.data = local;
+	local->timer.data = local->heard.data = local;
+	if (sockets_hear_closing(&local->closing, &why) == 0 &&
+		uv_poll_init(loop, &local->heard, netsock_fd(local->closing)))
+		netsock_free(STEAL(local->closing));
+	if (!local->closing)
+		log_debug("the kernel does not tell of sockets that are closed (%s): who listens is seen once a second",
+			why.text);
 	*ret = local;
 	return 0;
+}
+
+// Its memory is the timer's to free.
+static void on_deaf(uv_handle_t *handle)
+{
+	uv_close((uv_handle_t *)&((struct local *)handle->data)->timer, on_closed);
 }
 
 void local_free(struct local *local)
@@ -315,5 +362,11 @@ void local_free(struct local *local)
 	LL_FOREACH_SAFE(local->watches, watch, next)
 	drop(local, watch);
 	netsock_free(local->diag);
-	uv_close((uv_handle_t *)&local->timer, on_closed);
+	if (!local->closing) {
+		uv_close((uv_handle_t *)&local->timer, on_closed);
+		return;
+	}
+	uv_poll_stop(&local->heard);
+	netsock_free(local->closing);
+	uv_close((uv_handle_t *)&local->heard, on_deaf);
 }

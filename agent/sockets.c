@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/filter.h>
 #include <linux/inet_diag.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
@@ -10,6 +11,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #define STATES                                                                                     \
 	(1u << TCP_ESTABLISHED | 1u << TCP_SYN_RECV | 1u << TCP_FIN_WAIT1 | 1u << TCP_CLOSE_WAIT | \
@@ -179,4 +181,41 @@ int sockets_find_listeners(struct sockets_listener *listeners, size_t count, str
 	int rc = netsock_open(NETLINK_SOCK_DIAG, &ns, err);
 
 	return rc ? rc : sockets_find_listeners_on(ns, listeners, count, err);
+}
+
+// --- who closes ---
+
+int sockets_hear_closing(struct netsock **ret, struct err *err)
+{
+	static const int groups[] = { SKNLGRP_INET_TCP_DESTROY, SKNLGRP_INET_UDP_DESTROY, SKNLGRP_INET6_TCP_DESTROY,
+		SKNLGRP_INET6_UDP_DESTROY, 0 };
+
+	return netsock_subscribe(NETLINK_SOCK_DIAG, groups, ret, err);
+}
+
+#define PORTS_MAX 128 // more than these are not told apart: any listener's end is news then
+#define AT(member) (NLMSG_HDRLEN + offsetof(struct inet_diag_msg, member))
+
+// A listener has no other end. The filter runs in the kernel, so that this process sleeps while connections end.
+int sockets_hear_ports(struct netsock *ns, const uint16_t *ports, size_t count)
+{
+	struct sock_filter code[PORTS_MAX + 5];
+	const size_t told = count <= PORTS_MAX ? count : 0;
+	uint16_t n = 0;
+
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_H | BPF_ABS, AT(id.idiag_dport));
+	code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, (uint8_t)(told ? told + 1 : 1));
+	if (told)
+		code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_H | BPF_ABS, AT(id.idiag_sport));
+	for (size_t i = 0; i < told;
+		i++) // to the end, which takes it; from the last one to the end before, which does not
+		code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ports[i], (uint8_t)(told - i), 0);
+	if (!told)
+		code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, UINT32_MAX);
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, 0);
+	if (told)
+		code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, UINT32_MAX);
+	const struct sock_fprog program = { .len = n, .filter = code };
+
+	return setsockopt(netsock_fd(ns), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) ? -errno : 0;
 }

@@ -27,6 +27,12 @@ int sockets_find_listeners(struct sockets_listener *listeners, size_t count, str
 // The same on a socket of NETLINK_SOCK_DIAG, for who looks often.
 int sockets_find_listeners_on(struct netsock *ns, struct sockets_listener *listeners, size_t count, struct err *err);
 
+// Hears of sockets that are closed for good (SKNLGRP_*_DESTROY, net/core/sock_diag.c): a netsock_subscribe of which
+// only what may have been a listener on one of these ports arrives, whatever connections come and go. -EOPNOTSUPP and
+// the like where the kernel does not tell.
+int sockets_hear_closing(struct netsock **ret, struct err *err);
+int sockets_hear_ports(struct netsock *ns, const uint16_t *ports, size_t count); // from now on; 0 or -errno
+
 // Looks at the sockets whose local end is one of these (a listener may also have the any-address). Port 0: any.
 int sockets_count(const struct inet_endpoint *local, size_t local_count, struct sockets *ret, struct err *err);
 

@@ -2,7 +2,9 @@
 """What the agent makes of this host's own programs: who listens, local checks, weight by load."""
 
 import os
+import re
 import signal
+import time
 
 import pytest
 from daemons import Agent, Director
@@ -48,6 +50,36 @@ def test_without_a_program_no_weight(v6):
         # another port is another program
         serve(t.r1, port=81)
         assert service(agent)["state"] == "down"
+
+
+def switches(agent):
+    """How often the agent went to sleep."""
+    with open(f"/proc/{agent.process.popen.pid}/status") as f:
+        return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", f.read(), re.M)[1])
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+@pytest.mark.parametrize("v6", [False, True], ids=["IPv4", "IPv6"])
+def test_the_end_of_a_program_is_heard(v6, protocol):
+    """The kernel tells: the agent is woken by the listener's end, and by no connection's."""
+    with dr_topology(servers=1) as t:
+        server = serve(t.r1)
+        director, agent = start(t, t.r1, v6, protocol=protocol)
+        took = []
+        for _ in range(7):
+            wait_weights(director, 100)
+            if protocol == "tcp":
+                before = switches(agent)
+                assert load(t.cl, t.vip6 if v6 else t.vip, n=300)["ok"] == 300
+                assert switches(agent) - before < 100, f"woken {switches(agent) - before} times by 300 connections"
+            server.kill()
+            killed = time.monotonic()
+            wait_weights(director, 0)
+            took.append(time.monotonic() - killed)
+            server = serve(t.r1)
+        print(f"{protocol}, {'IPv6' if v6 else 'IPv4'}: out after", ", ".join(f"{s * 1000:.0f}" for s in sorted(took)), "ms")
+        # to look once a second would take 3.5 s in all
+        assert sum(took) < 1.4, took
 
 
 def test_a_udp_program():
