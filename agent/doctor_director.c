@@ -78,7 +78,8 @@ void doctor_check_clock(struct doctor *d)
 
 	if (jump > 1000 || jump < -1000) {
 		doctor_say(&d->report, DOCTOR_WARNING, "this host's clock was set %s by %s while the doctor looked",
-			jump < 0 ? "back" : "forward", clock_format_duration(jump < 0 ? -jump : jump, text));
+			jump < 0 ? "back" : "forward",
+			clock_format_duration(((jump < 0 ? -jump : jump) + 500) / 1000 * 1000, text));
 		doctor_mend(&d->report, "timedatectl set-ntp true");
 	}
 	for (size_t i = 0; i < d->answers.count; i++) {
