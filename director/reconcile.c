@@ -348,7 +348,7 @@ static int gather_service(struct reconcile *r, const struct model *model, const 
 		work->want.key = items->key;
 		return known && known->ours ? queue_op(&g, IPVS_DEL, &work->want, NULL) : 0;
 	}
-	work->whole = items->whole || !known || path;
+	work->whole = items->whole || !known || !known->ours || path; // taken over as a whole
 	work->adds = !known;
 	if (service)
 		desired_service(service, &work->want);
@@ -502,12 +502,28 @@ static void tell_refusals(struct reconcile *r, bool again, reconcile_refused_fn 
 	}
 }
 
+// What we may have added is ours, if it turns out to be there: or nobody would remove it. The observation that comes
+// first of all now keeps what it finds, and forgets what it does not.
+static void note_added(struct reconcile *r, const struct work *work)
+{
+	struct known *known =
+		work->adds && !known_find(&r->table, &work->key) ? known_add(&r->table, &work->want) : NULL;
+
+	if (known)
+		known->ours = true;
+}
+
 // What was taken is not known, so all that was under way is looked at again. Without a look we are blind.
 static void look_again(struct reconcile *r)
 {
-	for (size_t i = 0; i < r->work_count; i++)
-		if (observe_work(r, &r->works[i], NULL))
-			r->blind = true;
+	for (size_t i = 0; i < r->work_count; i++) {
+		const struct work *work = &r->works[i];
+
+		if (observe_work(r, work, NULL) == 0)
+			continue;
+		r->blind = true;
+		note_added(r, work);
+	}
 }
 
 static int settle_once(struct reconcile *r, const struct model *model, bool last, reconcile_refused_fn refused,

@@ -242,7 +242,7 @@ static int allow(struct replies *replies, struct device *device, const struct in
 int replies_prepare(struct replies *replies, const struct inet_addr *vip, const struct inet_addr *rip,
 	struct inet_addr *ret_source, int *ret_ifindex, struct err *err)
 {
-	struct device *device;
+	struct device *device = NULL;
 	struct route_way way;
 	int rc = path_way(replies->path, rip, clock_now_ms(), &way, err);
 
