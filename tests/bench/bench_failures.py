@@ -136,7 +136,7 @@ def run(args, fresh, _disk):
     os.chdir(fresh("failures"))
     print(f"\nOne of three real servers (dr, rr) fails; {RATE} requests a second, each a new connection, failed without an answer within {TIMEOUT_MS / 1000:g} s.")
     print(f"Interval 1 s, time limit 1 s, out after {FALL} failures in a row. Failed requests of {AFTER_S} s after the fault, and how long they went on.\n")
-    print("| fault | " + " | ".join(who.title for who in WHO) + " |\n|---" * 1 + "|---" * len(WHO) + "|", flush=True)
+    print("| fault | " + " | ".join(who.title for who in WHO) + " |\n|---" + "|---" * len(WHO) + "|", flush=True)
     result = {}
     for title, fault in FAULTS:
         found = result[title] = {who.title: one(args, who, fault) for who in WHO}

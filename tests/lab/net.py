@@ -113,6 +113,9 @@ def offloads_off(devices):
 
 Packet = collections.namedtuple("Packet", "src_mac dst_mac ethertype length text")
 
+_TCP = re.compile(r"^(\S+)\.(\d+) > (\S+)\.(\d+): Flags \[([^\]]*)\]")
+Tcp = collections.namedtuple("Tcp", "src sport dst dport flags")
+
 _PACKET = re.compile(r"^\S+ ([0-9a-f:]{17}) > ([0-9a-f:]{17}|Broadcast), (?:802\.1Q.*?, )?ethertype (.+?) \(0x[0-9a-f]+\), length (\d+): (.*)$")
 
 
@@ -124,6 +127,12 @@ def parse_packets(text):
             dst = "ff:ff:ff:ff:ff:ff" if m[2] == "Broadcast" else m[2]
             packets.append(Packet(m[1], dst, m[3], int(m[4]), m[5]))
     return packets
+
+
+def parse_tcp(packet):
+    """The ends and flags of a TCP segment, None of anything else."""
+    m = _TCP.match(packet.text)
+    return m and Tcp(m[1], int(m[2]), m[3], int(m[4]), m[5])
 
 
 # ---------------------------------------------------------------- what ipvsadm -Ln prints
