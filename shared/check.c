@@ -60,7 +60,8 @@ int check_start(const struct check_env *env, const struct check_spec *spec, cons
 	int rc = types[spec->kind]->start(env, spec, &target, &check);
 	if (rc)
 		return rc;
-	check->type = types[spec->kind];
+	if (!check->type) // plain HTTP is check_tcp's
+		check->type = types[spec->kind];
 	check->done = done;
 	check->ctx = ctx;
 	*ret = check;

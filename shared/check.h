@@ -204,6 +204,10 @@ enum check_outcome check_outcome_of(int error);
 // What a failed socket of a path that explains was told; outcome and why stay where it was nothing.
 void check_explain(int fd, enum check_outcome *outcome, const char **why);
 
+// An HTTP request over a connection of its own, of which the status alone is looked at. request is taken over.
+int check_tcp_http(const struct check_env *env, const struct check_spec *spec, const struct check_target *target,
+	char *request, size_t len, struct check **ret);
+
 // An outcome in a word, for people: "connected", "refused", "no answer".
 const char *check_outcome_name(enum check_outcome outcome);
 

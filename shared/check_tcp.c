@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Passes when the three-way handshake is completed; the connection is then reset, so that the server's accept queue and
 // our TIME_WAIT list stay short. With a full size it passes when the server's kernel has acknowledged full segments of
-// empty lines; with `answer`, when that is among the first bytes of the answer.
+// empty lines; with `answer`, when that is among the first bytes of the answer. HTTP of which the status alone counts
+// is talk, too: libcurl takes three times the system calls for it.
 #include "shared/check.h"
 
 #include "shared/check_text.h"
@@ -20,12 +21,22 @@
 
 // What is said once the connection is there; most checks say nothing.
 struct talk {
+	// The outcome of what has come, with words; -EAGAIN: more must come. when: there is no more, and why ("in
+	// time"); NULL: there may be
+	int (*judge)(const struct talk *talk, const char *when, char *why, size_t size);
+	bool full; // what is sent is for its size, and nothing is read
 	size_t send_len, wanted_len, len;
-	bool full; // `send` is for its size
-	char send[CHECK_TEXT_MAX], wanted[CHECK_TEXT_MAX];
-	char *filler; // sent instead, owned
+	char *request;               // owned
+	char wanted[CHECK_TEXT_MAX]; // text: bytes; HTTP: statuses
 	char answer[ANSWER_KEPT];
 };
+
+static void talk_free(struct talk *talk)
+{
+	if (talk)
+		free(talk->request);
+	free(talk);
+}
 
 struct tcp_check {
 	struct check base;
@@ -45,9 +56,7 @@ static void on_closed(uv_handle_t *handle)
 
 	if (--check->open_handles)
 		return;
-	if (check->talk)
-		free(check->talk->filler);
-	free(check->talk);
+	talk_free(check->talk);
 	free(check);
 }
 
@@ -100,18 +109,42 @@ static void on_look(uv_timer_t *timer)
 
 // --- an answer ---
 
-static void finish_wrong(struct tcp_check *check, enum check_outcome outcome, const char *when)
+static int judge_text(const struct talk *talk, const char *when, char *why, size_t size)
 {
-	const struct talk *talk = check->talk;
-	char said[64], expected[64], why[220];
+	char said[64], expected[64];
 
+	if (memmem(talk->answer, talk->len, talk->wanted, talk->wanted_len)) {
+		snprintf(why, size, "answered as expected");
+		return CHECK_PASS;
+	}
+	if (!when && talk->len < ANSWER_KEPT)
+		return -EAGAIN;
 	check_text_quote(talk->wanted, talk->wanted_len, expected, sizeof(expected));
 	if (talk->len)
-		snprintf(why, sizeof(why), "answered \"%s\", expected \"%s\"",
+		snprintf(why, size, "answered \"%s\", expected \"%s\"",
 			check_text_quote(talk->answer, talk->len, said, sizeof(said)), expected);
 	else
-		snprintf(why, sizeof(why), "connected, but no answer%s, expected \"%s\"", when, expected);
-	finish(check, talk->len ? CHECK_WRONG : outcome, why);
+		snprintf(why, size, "connected, but no answer %s, expected \"%s\"", when, expected);
+	return CHECK_WRONG;
+}
+
+// The status, when all headers are there; answers before it (100 Continue, 103) are stepped over.
+static int judge_http(const struct talk *talk, const char *when, char *why, size_t size)
+{
+	long status;
+	const int rc = check_text_http_status(talk->answer, talk->len, when || talk->len == ANSWER_KEPT, &status);
+	char said[64];
+
+	if (rc == -EAGAIN && !when && talk->len < ANSWER_KEPT)
+		return rc;
+	if (!talk->len)
+		snprintf(why, size, "connected, but no answer %s", when);
+	else if (rc)
+		snprintf(why, size, "answered \"%s\", which is no HTTP",
+			check_text_quote(talk->answer, talk->len, said, sizeof(said)));
+	else
+		snprintf(why, size, "status %ld, expected %s", status, talk->wanted);
+	return !rc && check_text_has_status(talk->wanted, status) ? CHECK_PASS : CHECK_WRONG;
 }
 
 static void on_room(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
@@ -127,18 +160,17 @@ static void on_answer(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 {
 	struct tcp_check *check = stream->data;
 	struct talk *talk = check->talk;
+	char why[220];
+	int rc;
 
 	(void)buf;
 	if (check->over || n == 0)
 		return;
 	if (n > 0)
 		talk->len += (size_t)n;
-	if (n > 0 && memmem(talk->answer, talk->len, talk->wanted, talk->wanted_len))
-		finish(check, CHECK_PASS, "answered as expected");
-	else if (n < 0)
-		finish_wrong(check, CHECK_WRONG, " before it closed the connection");
-	else if (talk->len == ANSWER_KEPT)
-		finish_wrong(check, CHECK_WRONG, "");
+	rc = talk->judge(talk, n < 0 ? "before it closed the connection" : NULL, why, sizeof(why));
+	if (rc >= 0)
+		finish(check, (enum check_outcome)rc, why);
 }
 
 static void on_written(uv_write_t *request, int status)
@@ -149,7 +181,7 @@ static void on_written(uv_write_t *request, int status)
 static void begin_talk(struct tcp_check *check)
 {
 	struct talk *talk = check->talk;
-	const uv_buf_t buf = { .base = talk->full ? talk->filler : talk->send, .len = talk->send_len };
+	const uv_buf_t buf = { .base = talk->request, .len = talk->send_len };
 	int rc = talk->send_len ? uv_write(&check->write, (uv_stream_t *)&check->socket, &buf, 1, on_written) : 0;
 
 	if (!rc && talk->full)
@@ -179,6 +211,14 @@ static void on_connected(uv_connect_t *request, int status)
 		begin_talk(check);
 }
 
+static void end_talk(struct tcp_check *check)
+{
+	char why[220];
+	const int rc = check->talk->judge(check->talk, "in time", why, sizeof(why));
+
+	finish(check, check->talk->len ? (enum check_outcome)rc : CHECK_TIMEOUT, why);
+}
+
 // A loop that was held up sees its timers before its sockets: what came in meanwhile is looked at first.
 static void on_timeout(uv_timer_t *timer)
 {
@@ -194,7 +234,7 @@ static void on_timeout(uv_timer_t *timer)
 	else if (check->talk->full)
 		finish(check, CHECK_TIMEOUT, "connected, but full segments do not arrive");
 	else
-		finish_wrong(check, CHECK_TIMEOUT, " in time");
+		end_talk(check);
 }
 
 static void tcp_cancel(struct check *base)
@@ -209,56 +249,49 @@ static int make_filler(struct talk *talk, uint32_t segment)
 {
 	talk->full = true;
 	talk->send_len = 2 * (size_t)segment;
-	talk->filler = malloc(talk->send_len);
-	if (!talk->filler)
+	talk->request = malloc(talk->send_len);
+	if (!talk->request)
 		return -ENOMEM;
 	for (size_t i = 0; i < talk->send_len; i++)
-		talk->filler[i] = i % 2 ? '\n' : '\r';
+		talk->request[i] = i % 2 ? '\n' : '\r';
 	return 0;
 }
 
-static int make_talk(struct tcp_check *check, const struct check_args *args, uint32_t segment)
+static int make_text(struct talk *talk, const struct check_args *args)
 {
-	struct talk *talk;
-	int rc;
+	int rc = check_text_bytes(args->answer, talk->wanted, &talk->wanted_len);
 
-	if (!segment && !*args->answer)
-		return 0;
-	talk = check->talk = calloc(1, sizeof(*talk));
-	if (!talk)
+	talk->judge = judge_text;
+	talk->request = malloc(CHECK_TEXT_MAX);
+	if (!talk->request)
 		return -ENOMEM;
-	if (segment)
-		return make_filler(talk, segment);
-	rc = check_text_bytes(args->send, talk->send, &talk->send_len);
-	return rc ? rc : check_text_bytes(args->answer, talk->wanted, &talk->wanted_len);
+	return rc ? rc : check_text_bytes(args->send, talk->request, &talk->send_len);
 }
 
-static int tcp_start(const struct check_env *env, const struct check_spec *spec, const struct check_target *target,
-	struct check **ret)
+// talk is taken over, also on an error.
+static int start(const struct check_env *env, const struct check_spec *spec, const struct check_target *target,
+	struct talk *talk, const char *does, struct check **ret)
 {
 	const struct sockpath path = check_path(target);
 	const int family = target->to.addr.family;
 	struct sockaddr_storage sa;
 	char text[CHECK_TARGET_MAX];
 	struct tcp_check *check = calloc(1, sizeof(*check));
-	int rc = check ? make_talk(check, &spec->args, path.segment) : -ENOMEM;
+	int rc = check ? uv_tcp_init_ex(env->loop, &check->socket, (unsigned int)family) : -ENOMEM;
 
-	if (!rc)
-		rc = uv_tcp_init_ex(env->loop, &check->socket, (unsigned int)family);
 	if (rc) {
-		if (check && check->talk)
-			free(check->talk->filler);
-		if (check)
-			free(check->talk);
+		talk_free(talk);
 		free(check);
 		return rc;
 	}
-	snprintf(check->base.what, sizeof(check->base.what), "connect to %s", check_target_format(target, text));
+	snprintf(check->base.what, sizeof(check->base.what), "%s %s", does, check_target_format(target, text));
+	check->base.type = &check_tcp;
+	check->talk = talk;
 	check->explain = path.explain;
 	uv_timer_init(env->loop, &check->timer);
-	if (check->talk)
+	if (talk)
 		uv_timer_init(env->loop, &check->look);
-	check->open_handles = check->talk ? 3 : 2;
+	check->open_handles = talk ? 3 : 2;
 	check->timer.data = check->look.data = check->socket.data = check->connect.data = check;
 	inet_endpoint_to_sockaddr(&target->to, &sa);
 	rc = sockpath_apply(&path, descriptor(check), family);
@@ -272,6 +305,42 @@ static int tcp_start(const struct check_env *env, const struct check_spec *spec,
 	uv_timer_start(&check->timer, on_timeout, (uint64_t)spec->timeout_ms, 0);
 	*ret = &check->base;
 	return 0;
+}
+
+static int tcp_start(const struct check_env *env, const struct check_spec *spec, const struct check_target *target,
+	struct check **ret)
+{
+	const uint32_t segment = check_path(target).segment;
+	struct talk *talk = NULL;
+
+	if (segment || *spec->args.answer) {
+		talk = calloc(1, sizeof(*talk));
+		int rc = !talk ? -ENOMEM : segment ? make_filler(talk, segment) : make_text(talk, &spec->args);
+
+		if (rc) {
+			talk_free(talk);
+			return rc;
+		}
+	}
+	return start(env, spec, target, talk, "connect to", ret);
+}
+
+int check_tcp_http(const struct check_env *env, const struct check_spec *spec, const struct check_target *target,
+	char *request, size_t len, struct check **ret)
+{
+	struct talk *talk = calloc(1, sizeof(*talk));
+	char does[sizeof(spec->args.method) + 8];
+
+	if (!talk) {
+		free(request);
+		return -ENOMEM;
+	}
+	talk->judge = judge_http;
+	talk->request = request;
+	talk->send_len = len;
+	snprintf(talk->wanted, sizeof(talk->wanted), "%s", spec->args.expect);
+	snprintf(does, sizeof(does), "%s from", spec->args.method);
+	return start(env, spec, target, talk, does, ret);
 }
 
 const struct check_type check_tcp = { "tcp", tcp_start, tcp_cancel };

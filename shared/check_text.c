@@ -94,6 +94,30 @@ bool check_text_has_status(const char *set, long status)
 	return false;
 }
 
+int check_text_http_status(const char *answer, size_t len, bool ended, long *ret)
+{
+	static const char protocol[] = "HTTP/1.";
+	const size_t line = sizeof(protocol) - 1 + 5; // and the minor version, a blank, three digits
+
+	for (;;) {
+		if (memcmp(answer, protocol, len < sizeof(protocol) - 1 ? len : sizeof(protocol) - 1) != 0)
+			return -EINVAL;
+		if (len < line)
+			return ended ? -EINVAL : -EAGAIN;
+		if (!isdigit((unsigned char)answer[line - 5]) || answer[line - 4] != ' ' ||
+			!read_status(answer + line - 3, ret))
+			return -EINVAL;
+		const char *end = memmem(answer, len, "\r\n\r\n", 4);
+
+		if (*ret >= 200 || *ret == 101)
+			return end || ended ? 0 : -EAGAIN;
+		if (!end)
+			return ended ? -EINVAL : -EAGAIN;
+		len -= (size_t)(end + 4 - answer);
+		answer = end + 4;
+	}
+}
+
 const char *check_text_quote(const char *bytes, size_t len, char *buf, size_t size)
 {
 	size_t n = 0;

@@ -17,6 +17,10 @@ int check_text_bytes(const char *text, char *ret, size_t *ret_len);
 int check_text_status_ok(const char *set);
 bool check_text_has_status(const char *set, long status);
 
+// The status of an HTTP/1 answer, once its headers are all there; interim answers are stepped over. ended: there will
+// be no more. 0, -EAGAIN, or -EINVAL: that is no HTTP.
+int check_text_http_status(const char *answer, size_t len, bool ended, long *ret);
+
 // The first bytes of an answer, fit for a sentence: what cannot be printed is a dot. Returns buf.
 const char *check_text_quote(const char *bytes, size_t len, char *buf, size_t size);
 

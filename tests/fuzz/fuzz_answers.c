@@ -22,6 +22,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_text_dns_answer(data, size, (uint16_t)(data[0] << 8 | data[1]), types[i], "", why, sizeof(why));
 		check_text_dns_answer(data, size, (uint16_t)(data[0] << 8 | data[1]), types[i], "a", why, sizeof(why));
 	}
+	long status;
+
+	check_text_http_status((const char *)data, size, false, &status);
+	check_text_http_status((const char *)data, size, true, &status);
 	check_text_grpc_status(data, size);
 	check_text_dns_query(text, 1, 0, query);
 	if (check_text_bytes(text, bytes, &n) == 0 && n > strlen(text))

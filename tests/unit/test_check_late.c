@@ -143,6 +143,18 @@ static void test_http(void **state)
 {
 	(void)state;
 	held_up(CHECK_HTTP, "{}", SOCK_STREAM, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+	// by libcurl
+	held_up(CHECK_HTTP, "{\"body\": \"ok\"}", SOCK_STREAM, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+}
+
+// One part of `any` passes, and the others are ended in the middle of what they do.
+static void test_any(void **state)
+{
+	(void)state;
+	held_up(CHECK_ANY,
+		"{\"checks\": [{\"type\": \"tcp\"}, {\"type\": \"http\"}, {\"type\": \"tcp\", \"args\": {\"answer\": "
+		"\"x\"}}, {\"type\": \"http\", \"args\": {\"body\": \"x\"}}]}",
+		SOCK_STREAM, NULL);
 }
 
 int main(void)
@@ -151,6 +163,7 @@ int main(void)
 		cmocka_unit_test(test_tcp),
 		cmocka_unit_test(test_udp),
 		cmocka_unit_test(test_http),
+		cmocka_unit_test(test_any),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

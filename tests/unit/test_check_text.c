@@ -62,6 +62,41 @@ static void test_statuses(void **state)
 	assert_false(check_text_has_status("200-299", 0));
 }
 
+static void test_http_status(void **state)
+{
+	static const struct {
+		const char *answer;
+		bool ended;
+		int rc;
+		long status;
+	} rows[] = {
+		{ "", false, -EAGAIN, 0 },
+		{ "", true, -EINVAL, 0 },
+		{ "HTTP/1.1 2", false, -EAGAIN, 0 },
+		{ "HTTP/1.1 200", false, -EAGAIN, 200 },
+		{ "HTTP/1.1 200", true, 0, 200 },
+		{ "HTTP/1.0 503 no\r\nA: b\r\n", false, -EAGAIN, 503 },
+		{ "HTTP/1.0 503 no\r\nA: b\r\n\r\nbody", false, 0, 503 },
+		{ "HTTP/1.1 103 x\r\nLink: y\r\n\r\nHTTP/1.1 204 z\r\n\r\n", false, 0, 204 },
+		{ "HTTP/1.1 100 x\r\n\r\n", false, -EAGAIN, 100 },
+		{ "HTTP/1.1 100 x\r\n", true, -EINVAL, 100 },
+		{ "HTTP/1.1 101 x\r\n\r\n", false, 0, 101 },
+		{ "SSH-2.0", false, -EINVAL, 0 },
+		{ "HTTP/2 200\r\n\r\n", false, -EINVAL, 0 },
+		{ "HTTP/1.1 20x\r\n\r\n", false, -EINVAL, 0 },
+		{ "HTTP/1.1x200\r\n\r\n", false, -EINVAL, 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		long status = 0;
+		const int rc = check_text_http_status(rows[i].answer, strlen(rows[i].answer), rows[i].ended, &status);
+
+		if (rc != rows[i].rc || (!rc && status != rows[i].status))
+			fail_msg("\"%s\": %d, status %ld", rows[i].answer, rc, status);
+	}
+}
+
 // --- DNS ---
 
 // www.example.com A 192.0.2.7, by way of a CNAME with a compressed name (RFC 1035, 4.1.4)
@@ -174,6 +209,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_bytes),
 		cmocka_unit_test(test_statuses),
+		cmocka_unit_test(test_http_status),
 		cmocka_unit_test(test_dns_answer),
 		cmocka_unit_test(test_dns_query),
 		cmocka_unit_test(test_grpc),
