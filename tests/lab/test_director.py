@@ -235,6 +235,20 @@ def test_drift_is_repaired(t):
     assert "resync" in d.log()
 
 
+def test_a_service_from_before_is_ours_whatever_is_refused_of_it(t):
+    """The kernel takes no real server of the other family while connections are synchronised."""
+    d = Director(t.di)
+    d.make("web", host=t.vip, port=80)
+    d.make("web/six", host=t.r1.v6, method="ipip", pulse={"type": "none"})
+    d.stop()
+    t.di.run("ipvsadm", "-d", "-t", f"{t.vip}:80", "-r", f"[{t.r1.v6}]:80")
+    t.di.run("ipvsadm", "--start-daemon", "master")
+    d.start()
+    assert "sync daemon exclude each other" in d.log()
+    assert d.api("DELETE", "/service/web")[0] == 200
+    assert ipvs(t.di) == {} and d.get("/status")["foreign_services"] == []
+
+
 def test_foreign_services_are_left_alone(t):
     foreign = "-A -t 10.1.0.99:80 -s sh\n-a -t 10.1.0.99:80 -r 10.1.0.101:80 -m -w 7\n"
     t.di.run("ipvsadm", "-R", stdin=foreign + "-A -f 7 -s rr\n")
