@@ -224,33 +224,35 @@ struct stale {
 	struct owned *owned;
 };
 
-static void touch_stale(void *ctx, const struct ipvs_key *key, size_t dests)
+static void claim_owned(void *ctx, const struct ipvs_key *key, size_t dests)
 {
 	struct stale *stale = ctx;
 	struct owned *item;
 	char text[IPVS_KEY_MAX];
 
 	(void)dests;
-	if (model_service_by_key(&stale->state->model, key))
-		return;
 	ipvs_key_format(key, text);
 	HASH_FIND_STR(stale->owned, text, item);
 	if (!item)
 		return;
-	log_info("removing our old service %s", text);
 	reconcile_claim(stale->state->reconcile, key);
+	if (model_service_by_key(&stale->state->model, key))
+		return;
+	log_info("removing our old service %s", text);
 	reconcile_touch(stale->state->reconcile, key);
+	state_note_stale_key(stale->state, key);
+	item->wanted = true; // the row stays until the kernel has let it go
 }
 
-// Kernel services that are ours by the store's word, but no longer wanted: a delete that a crash cut short. The list
-// then says what is wanted now; nothing is written when it does so already.
+// Kernel services are ours by the store's word, whatever is refused of them now; those no longer wanted are of a delete
+// that a crash cut short. The list then says what is wanted now; nothing is written when it does so already.
 static int adopt_services(struct state *state, struct err *err)
 {
 	struct stale stale = { state, NULL };
 	int rc = store_each(state->store, STORE_OWNED_SERVICE, load_owned, &stale.owned, err);
 
 	if (!rc && stale.owned)
-		reconcile_each(state->reconcile, touch_stale, &stale);
+		reconcile_each(state->reconcile, claim_owned, &stale);
 	for (const struct service *s = state->model.services; s && !rc; s = s->hh.next) {
 		char text[IPVS_KEY_MAX];
 		struct owned *item;
