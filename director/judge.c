@@ -93,6 +93,14 @@ static msec_t interval_now(const struct judge *judge, const struct judge_rules *
 	return every;
 }
 
+// The first one that is not before.
+static msec_t grid_point(msec_t from_ms, msec_t offset_ms, msec_t every_ms)
+{
+	const msec_t past = (from_ms - offset_ms) % every_ms;
+
+	return past ? from_ms + (every_ms - past) : from_ms;
+}
+
 msec_t judge_due(const struct judge *judge, const struct judge_rules *rules, msec_t interval_ms, uint32_t phase,
 	msec_t started_ms, msec_t now_ms)
 {
@@ -102,9 +110,12 @@ msec_t judge_due(const struct judge *judge, const struct judge_rules *rules, mse
 	if (rules->fast && judge->verdict == JUDGE_UP && judge->against == 1)
 		return now_ms;
 	// a timer that fired a moment early must not run the same point of the grid twice
-	const msec_t half = started_ms + every / 2, from = now_ms > half ? now_ms : half;
-	const msec_t past = (from - offset) % every;
-	return past ? from + (every - past) : from;
+	const msec_t due_ms = grid_point(started_ms + every / 2, offset, every);
+	if (due_ms >= now_ms)
+		return due_ms;
+	// its turn passed while it waited for an answer: a server that may be dead is not given another interval for
+	// that
+	return judge->verdict == JUDGE_UP && judge->against ? now_ms : grid_point(now_ms, offset, every);
 }
 
 uint32_t judge_slow_part(msec_t elapsed_ms, msec_t total_ms)

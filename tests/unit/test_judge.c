@@ -77,6 +77,11 @@ static void test_due(void **state)
 	assert_int_equal(judge_due(&judge, &plain, SECOND, 1u << 30, 5249, 5249), 6250); // a moment early
 	assert_int_equal(judge_due(&judge, &plain, SECOND, 1u << 30, 5250, 7900), 8250); // it took long
 	assert_int_equal(judge_due(&judge, &plain, SECOND, 0, 5000, 5003), 6000);
+	// a check that failed by waiting into the next one's place makes way for it at once, while there is doubt
+	const struct judge doubted = { .verdict = JUDGE_UP, .against = 1 }, fine = { .verdict = JUDGE_UP };
+	assert_int_equal(judge_due(&doubted, &plain, SECOND, 1u << 30, 5250, 6251), 6251);
+	assert_int_equal(judge_due(&doubted, &plain, SECOND, 1u << 30, 5250, 6000), 6250);
+	assert_int_equal(judge_due(&fine, &plain, SECOND, 1u << 30, 5250, 6251), 7250);
 	// the first failure is looked at again at once, the second when it is due
 	judge_result(&judge, &fast, SECOND, false, 5300);
 	assert_int_equal(judge_due(&judge, &fast, SECOND, 1u << 30, 5250, 5300), 5300);
