@@ -229,6 +229,12 @@ static void drop(struct local *local, struct watch *watch)
 	uv_close((uv_handle_t *)&watch->timer, on_closed);
 }
 
+static void name_service(struct watch *watch, const struct local_item *item)
+{
+	snprintf(watch->service, sizeof(watch->service), "%s", item->service ? item->service : "");
+	watch->item.service = watch->service;
+}
+
 // From now on that is who looks. The verdict stays until then; without anybody who looks there is none to wait for.
 static void begin(struct watch *watch, const struct local_item *item)
 {
@@ -237,8 +243,7 @@ static void begin(struct watch *watch, const struct local_item *item)
 	watch->own = *item->check;
 	watch->item = *item;
 	watch->item.check = &watch->own;
-	snprintf(watch->service, sizeof(watch->service), "%s", item->service ? item->service : "");
-	watch->item.service = watch->service;
+	name_service(watch, item);
 	watch->wanted = true;
 	if (item->check->kind == LOCAL_CHECK) {
 		uv_timer_start(&watch->timer, on_interval, 0, (uint64_t)item->check->spec.interval_ms);
@@ -288,8 +293,10 @@ int local_want(struct local *local, const struct local_item *items, size_t count
 		watch = find(local, &items[i]);
 		any |= items[i].check->kind == LOCAL_LISTEN;
 		is_new |= !watch;
-		if (watch)
+		if (watch) {
 			watch->wanted = true;
+			name_service(watch, &items[i]); // it may have another name now
+		}
 	}
 	// only now it is known which of the old ones are free
 	for (size_t i = 0; i < count && !rc; i++)

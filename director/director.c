@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
 #define TICK_MS 1000
@@ -587,6 +588,8 @@ int director_run(struct config *config, const char *path, const json_t *options)
 	int code = EXIT_FINE;
 
 	signal(SIGPIPE, SIG_IGN);
+	// programs that we start (checks, on_quorum_up) inherit no capabilities of the unit's
+	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
 	init_handles(&d);
 	d.api.state = &d.state;
 	int rc = open_store(&d, &err);

@@ -96,7 +96,8 @@ static msec_t interval_now(const struct judge *judge, const struct judge_rules *
 // The first one that is not before.
 static msec_t grid_point(msec_t from_ms, msec_t offset_ms, msec_t every_ms)
 {
-	const msec_t past = (from_ms - offset_ms) % every_ms;
+	// the clock may have begun only just now
+	const msec_t past = ((from_ms - offset_ms) % every_ms + every_ms) % every_ms;
 
 	return past ? from_ms + (every_ms - past) : from_ms;
 }

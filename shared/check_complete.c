@@ -78,10 +78,31 @@ static int check_suits(const struct check_spec *spec, struct err *err)
 	return 0;
 }
 
+// What the library would take long for, or much memory: it works on the loop.
+static const char *costly(const char *pattern)
+{
+	int bounds = 0;
+
+	for (const char *c = pattern; *c; c++) {
+		if (*c == '\\' && c[1] >= '1' && c[1] <= '9')
+			return "a reference back";
+		if (*c == '\\' && c[1])
+			c++;
+		else if (*c == '{' && (++bounds > 2 || strcspn(c, "}") > sizeof("{99,99") - 1))
+			return "more than two bounds, or one over 99";
+	}
+	return NULL;
+}
+
 static int check_regex(const struct check_body *body, struct err *err)
 {
 	regex_t regex;
 	char why[80];
+	const char *cost = body->regex ? costly(body->pattern) : NULL;
+
+	if (cost)
+		return err_set(err, -EINVAL, "args.body_regex",
+			"found %s, allowed are expressions that are quickly looked for", cost);
 	int rc = body->regex ? regcomp(&regex, body->pattern, REG_EXTENDED | REG_NOSUB) : 0;
 
 	if (rc) {
@@ -124,13 +145,13 @@ static int check_files(const struct check_args *args, struct err *err)
 
 static int check_path_of(const struct check_spec *spec, struct err *err)
 {
-	const unsigned int own = K(EXEC) | K(AGENT), filled = K(TCP) | K_WEB | K(GRPC) | K(NONE);
+	const unsigned int own = K(EXEC) | K(AGENT), filled = K(TCP) | K_WEB | K(NONE);
 
 	if (spec->via == CHECK_VIA_VIP && own >> spec->kind & 1)
 		return err_set(err, -EINVAL, "via", "found vip with type %s: it sends no packets of ours",
 			check_kind_name(spec->kind));
 	if (spec->full_size && !(filled >> spec->kind & 1))
-		return err_set(err, -EINVAL, "full_size", "found with type %s; it is for tcp, http, https, grpc",
+		return err_set(err, -EINVAL, "full_size", "found with type %s; it is for tcp, http, https",
 			check_kind_name(spec->kind));
 	if (spec->full_size && *spec->args.answer)
 		return err_set(err, -EINVAL, "full_size", "found with args.answer, allowed is one of them");

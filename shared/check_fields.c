@@ -274,6 +274,8 @@ static int complete_part(const struct check_spec *part, struct err *err)
 			check_kind_name(part->kind));
 	if (field_is_set(&check_fields, part, "interval"))
 		return err_set(err, -EINVAL, "interval", "it is of the whole check");
+	if (part->full_size)
+		return err_set(err, -EINVAL, "full_size", "it is for checks that are no part of others");
 	return check_complete(part, err);
 }
 

@@ -73,7 +73,9 @@ static bool take(struct group_check *group, const struct check_result *result)
 	if (!passed)
 		note_failure(group, result);
 	if (passed == group->any || !group->left) {
-		finish(group, passed ? CHECK_PASS : group->failed, passed ? result->reason : group->reason);
+		const bool good = group->any ? passed : !group->len; // one that could not start has failed as well
+
+		finish(group, good ? CHECK_PASS : group->failed, good ? result->reason : group->reason);
 		return true;
 	}
 	return false;
@@ -94,7 +96,7 @@ static struct check_target aim(const struct check_spec *part, const struct check
 
 	if (!target->path.mark || part->via == CHECK_VIA_VIP || (part->via == CHECK_VIA_AUTO && !own_port))
 		return *target;
-	return (struct check_target) { .to = target->real };
+	return (struct check_target) { .to = target->real, .about = target->about };
 }
 
 static void start_part(struct group_check *group, const struct check_env *env, const struct check_spec *part,

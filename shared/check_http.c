@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define BODY_READ 65536 // bytes; longer answers are not waited for
 
@@ -110,6 +111,11 @@ static bool is_plain(const struct check_spec *spec)
 {
 	if (spec->kind != CHECK_HTTP || spec->args.http_version != 1 || *spec->args.body.pattern)
 		return false;
+	// libcurl puts these in the place of its own
+	for (const char *line = spec->args.headers; *line; line += strcspn(line, "\n") + 1)
+		if (strncasecmp(line, "user-agent:", 11) == 0 || strncasecmp(line, "accept:", 7) == 0 ||
+			strncasecmp(line, "connection:", 11) == 0 || strncmp(line + strcspn(line, ":"), ": \n", 3) == 0)
+			return false;
 	for (const char *c = spec->args.path; *c; c++)
 		if (*c <= ' ' || *c > '~' || *c == '#')
 			return false;

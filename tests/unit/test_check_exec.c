@@ -327,6 +327,21 @@ static void test_printed_and_read_again(void **state)
 	json_decref(json);
 }
 
+// A part that cannot even be started has failed, however well the others do.
+static void test_a_part_that_cannot_start(void **state)
+{
+	static const char parts[] =
+		"{\"type\": \"%s\", \"args\": {\"checks\": [{\"type\": \"exec\", \"args\": {\"command\": "
+		"[\"/no/such/program\"]}}, {\"type\": \"exec\", \"args\": {\"command\": [\"/bin/true\"]}}]}}";
+	char text[400];
+
+	(void)state;
+	snprintf(text, sizeof(text), parts, "all");
+	assert_outcome(text, CHECK_BROKEN, "cannot start the check of type exec: No such file or directory");
+	snprintf(text, sizeof(text), parts, "any");
+	assert_outcome(text, CHECK_PASS, "/bin/true: exit code 0");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -341,6 +356,7 @@ int main(void)
 		cmocka_unit_test(test_what_cannot_be_run),
 		cmocka_unit_test(test_user),
 		cmocka_unit_test(test_mistakes),
+		cmocka_unit_test(test_a_part_that_cannot_start),
 		cmocka_unit_test(test_printed_and_read_again),
 	};
 

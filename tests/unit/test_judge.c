@@ -78,6 +78,8 @@ static void test_due(void **state)
 	assert_int_equal(judge_due(&judge, &plain, SECOND, 1u << 30, 5250, 7900), 8250); // it took long
 	assert_int_equal(judge_due(&judge, &plain, SECOND, 0, 5000, 5003), 6000);
 	// a check that failed by waiting into the next one's place makes way for it at once, while there is doubt
+	// just after the machine has started
+	assert_int_equal(judge_due(&judge, &plain, 60 * SECOND, 1u << 31, -50000, 2000), 30000);
 	const struct judge doubted = { .verdict = JUDGE_UP, .against = 1 }, fine = { .verdict = JUDGE_UP };
 	assert_int_equal(judge_due(&doubted, &plain, SECOND, 1u << 30, 5250, 6251), 6251);
 	assert_int_equal(judge_due(&doubted, &plain, SECOND, 1u << 30, 5250, 6000), 6250);
