@@ -429,21 +429,33 @@ static int learn_service(struct reconcile *r, struct work *work)
 	return 0;
 }
 
-// What is there now that was not there before we added it is ours.
+// May be there, and is ours then: or nobody would remove it. The look at the whole table that comes first of all now
+// keeps what it finds, and forgets what it does not.
+static void claim_unseen(struct reconcile *r, const struct ipvs_key *key)
+{
+	r->blind = true;
+	if (!known_find(&r->table, key))
+		known_add(&r->table, &(struct ipvs_service) { .key = *key });
+	reconcile_claim(r, key);
+}
+
+// What is there now that was not there before we added it is ours, whether we can look or not.
 static int observe_work(struct reconcile *r, const struct work *work, struct err *err)
 {
+	const bool added = work->adds && work->kept;
 	int rc = known_observe(&r->table, &work->key, err);
-	struct known *known = rc ? NULL : known_find(&r->table, &work->key);
 
-	if (known && work->adds && work->kept)
-		known->ours = true;
+	if (added && rc)
+		claim_unseen(r, &work->key);
+	else if (added)
+		reconcile_claim(r, &work->key);
+	r->blind |= rc != 0;
 	return rc;
 }
 
-static int learn(struct reconcile *r, struct err *err)
+// All of them, or those that have come before answers were lost.
+static void hear_refusals(struct reconcile *r)
 {
-	int rc = 0;
-
 	for (size_t i = 0; i < r->op_count; i++) {
 		const struct op *op = &r->ops[i];
 		struct work *work = &r->works[op->service];
@@ -455,6 +467,13 @@ static int learn(struct reconcile *r, struct err *err)
 		work->wrong |= picture_was_wrong(op);
 		work->own |= op->is_service && !picture_was_wrong(op);
 	}
+}
+
+// One service that cannot be looked at does not keep us from learning that the others are ours.
+static int learn(struct reconcile *r, struct err *err)
+{
+	int rc = 0;
+
 	for (size_t i = 0; i < r->op_count && !rc; i++) {
 		const struct op *op = &r->ops[i];
 		const struct work *work = &r->works[op->service];
@@ -462,10 +481,11 @@ static int learn(struct reconcile *r, struct err *err)
 		if (!work->refused && !work->whole && work->wanted)
 			rc = known_learn(known_find(&r->table, &work->key), op->verb, &op->dest);
 	}
-	for (size_t i = 0; i < r->work_count && !rc; i++) {
+	for (size_t i = 0; i < r->work_count; i++) {
 		struct work *work = &r->works[i];
+		int one = work->refused ? observe_work(r, work, rc ? NULL : err) : learn_service(r, work);
 
-		rc = work->refused ? observe_work(r, work, err) : learn_service(r, work);
+		rc = rc ? rc : one;
 	}
 	return rc == -ENOMEM ? err_set(err, rc, NULL, "out of memory") : rc;
 }
@@ -502,28 +522,11 @@ static void tell_refusals(struct reconcile *r, bool again, reconcile_refused_fn 
 	}
 }
 
-// What we may have added is ours, if it turns out to be there: or nobody would remove it. The observation that comes
-// first of all now keeps what it finds, and forgets what it does not.
-static void note_added(struct reconcile *r, const struct work *work)
-{
-	struct known *known =
-		work->adds && !known_find(&r->table, &work->key) ? known_add(&r->table, &work->want) : NULL;
-
-	if (known)
-		known->ours = true;
-}
-
 // What was taken is not known, so all that was under way is looked at again. Without a look we are blind.
 static void look_again(struct reconcile *r)
 {
-	for (size_t i = 0; i < r->work_count; i++) {
-		const struct work *work = &r->works[i];
-
-		if (observe_work(r, work, NULL) == 0)
-			continue;
-		r->blind = true;
-		note_added(r, work);
-	}
+	for (size_t i = 0; i < r->work_count; i++)
+		observe_work(r, &r->works[i], NULL);
 }
 
 static int settle_once(struct reconcile *r, const struct model *model, bool last, reconcile_refused_fn refused,
@@ -538,6 +541,7 @@ static int settle_once(struct reconcile *r, const struct model *model, bool last
 
 	if (!rc)
 		rc = sent;
+	hear_refusals(r);
 	if (rc) {
 		err_set(err, rc, NULL, "%s", strerror(-rc));
 		look_again(r);
@@ -598,11 +602,8 @@ int reconcile_prove(
 	int rc = proven_check(&r->proven, r->ipvs, scheduler, engine, ret_left, ret_key);
 
 	ipvs_on_refused(r->ipvs, on_refused, r);
-	if (*ret_left && known_observe(&r->table, ret_key, NULL)) {
-		r->blind = true;
-		if (!known_find(&r->table, ret_key))
-			known_add(&r->table, &(struct ipvs_service) { .key = *ret_key });
-	}
+	if (*ret_left && known_observe(&r->table, ret_key, NULL))
+		claim_unseen(r, ret_key);
 	if (*ret_left) { // the next settle deletes it
 		reconcile_claim(r, ret_key);
 		reconcile_touch(r, ret_key);
