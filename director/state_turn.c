@@ -14,7 +14,8 @@
 // --- what is no longer ours ---
 
 // A row of one of the two lists, of something that this turn has stopped using. It goes with a later turn, since by
-// then the kernel has let go; until then, or when we die first, the next start finds it.
+// then the kernel has let go, or when the turn has been taken back; until then, or when we die first, the next start
+// finds it.
 struct stale_row {
 	struct stale_row *next;
 	bool is_vip;
@@ -301,6 +302,10 @@ static void take_back(struct state *state, const struct err *why)
 		log_error("the store cannot take back what was refused: %s", err.text);
 	if (settle_kernel(state, &err))
 		log_error("what was refused cannot be taken back: %s; the next resync tries again", err.text);
+	// at once: the next start must not take for ours what somebody else makes in a place that we were refused
+	LL_CONCAT(state->stale, state->stale_next);
+	state->stale_next = NULL;
+	drop_stale(state);
 	store_end(state->store, NULL); // VIPs that turned out not to be ours
 }
 
@@ -332,8 +337,6 @@ int state_settle(struct state *state, struct err *err)
 	} else {
 		store_end(state->store, NULL); // VIPs that turned out not to be ours
 	}
-	if (rc)
-		free_stale(&state->stale_next);
 	LL_CONCAT(state->stale, state->stale_next);
 	state->stale_next = NULL;
 	state->staged = false;
