@@ -200,7 +200,12 @@ def test_traffic_and_its_counters(t, d, family):
     counts = load(t.cl, vip, 80, n=30)
     assert counts["servers"] == {"r1": 10, "r2": 10, "r3": 10} and counts["failed"] == 0, counts
     # the kernel adds its counters up every two seconds (ip_vs_est.c)
-    web = wait_for(lambda: (lambda web: web["stats"]["connections"] == 30 and web)(d.get("/service/web?expand=1")), what="counters")
+    # and the director keeps those of the backends for a moment
+    def counted():
+        web = d.get("/service/web?expand=1")
+        return [web["stats"]["connections"]] + [b["stats"]["connections"] for b in web["backends"].values()] == [30, 10, 10, 10] and web
+
+    web = wait_for(counted, what="counters")
     assert web["stats"]["in_packets"] > 90 and web["stats"]["in_bytes"] > 30 * 40
     assert web["stats"]["out_bytes"] == 0, "replies do not come by in direct server return"
     for backend in web["backends"].values():

@@ -151,7 +151,7 @@ def test_slow_answers(t, d):
     all_up(t)
     programs[t.r1].tire()
     wait_for(lambda: weights(t) == {t.r1.v4: 0, t.r2.v4: 100, t.r3.v4: 100}, 15, what="the slow one is out")
-    assert "timed out" in d.get("/service/web/r1")["reason"]
+    assert "connected, but no answer in time" in d.get("/service/web/r1")["reason"]
     assert load(t.cl, t.vip, n=20, timeout=2000)["failed"] == 0
     programs[t.r1].rest()
     all_up(t)
