@@ -357,7 +357,8 @@ def put_service(state, body, name):
     options = _new_service(_given(body))
     there = state.get(("service", name))
     if there:
-        if there["options"] != options:
+        bare = [{k: v for k, v in o.items() if k != "flags"} for o in (there["options"], options)]
+        if bare[0] != bare[1] or _flag_set(there["options"]) != _flag_set(options):  # flag-1 of sh is its default
             raise Refused(409)
         return state, None
     if _taken(state, place(options), name):
