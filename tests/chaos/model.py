@@ -351,6 +351,11 @@ def _wait(drain):
     return seconds > 0
 
 
+def _flags_shown(options):
+    """Equal where the director shows the same: flag-1 of sh is its default; none, where none is the default, was said."""
+    return _flag_set(options) if "flags" in options or _flag_set(options) else None
+
+
 def put_service(state, body, name):
     if not NAME.fullmatch(name):
         raise Refused(400)
@@ -358,7 +363,7 @@ def put_service(state, body, name):
     there = state.get(("service", name))
     if there:
         bare = [{k: v for k, v in o.items() if k != "flags"} for o in (there["options"], options)]
-        if bare[0] != bare[1] or _flag_set(there["options"]) != _flag_set(options):  # flag-1 of sh is its default
+        if bare[0] != bare[1] or _flags_shown(there["options"]) != _flags_shown(options):
             raise Refused(409)
         return state, None
     if _taken(state, place(options), name):
