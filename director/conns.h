@@ -4,7 +4,9 @@
 // Source: /proc/net/ip_vs_conn (ip_vs_conn_seq_show in net/netfilter/ipvs/ip_vs_conn.c). The kernel gives one page of
 // it to each read(2), and walks to the place from the beginning of the table each time: reading all of a large table
 // costs with its square. So whoever reads takes as many pieces as it can afford; connections stand in the order of a
-// hash, so that the first thousands are as good as any.
+// hash, so that the first thousands are as good as any. The place is a number of connections: when one before it goes
+// between two pieces, one of those that stay is not shown (measured: 36 of 1,080 readings of a table of 700 connections
+// with 3 ms between pieces, of which 20 ended a second, missed one or more of 150 that stayed).
 #ifndef BRASS_DIRECTOR_CONNS_H
 #define BRASS_DIRECTOR_CONNS_H
 

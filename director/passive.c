@@ -89,29 +89,9 @@ enum passive_next passive_count(struct passive *p, const struct passive_counted 
 
 void passive_look(struct passive *p)
 {
-	p->past_count = 0;
+	p->past.count = 0;
 	p->waiting = 0;
-	p->lossy = false;
-}
-
-void passive_connection(struct passive *p, uint64_t id, bool waiting)
-{
-	if (waiting) {
-		p->waiting++;
-		return;
-	}
-	if (p->past_count == p->past_room) {
-		const size_t room = p->past_room ? 2 * p->past_room : 16;
-		uint64_t *past = reallocarray(p->past, room, sizeof(*past));
-
-		if (!past) {
-			p->lossy = true;
-			return;
-		}
-		p->past = past;
-		p->past_room = room;
-	}
-	p->past[p->past_count++] = id;
+	p->is_new = p->lossy = false;
 }
 
 static int by_id(const void *a, const void *b)
@@ -121,53 +101,79 @@ static int by_id(const void *a, const void *b)
 	return (left > right) - (left < right);
 }
 
-static bool is_new_past(const struct passive *p)
+static bool was_there(const struct passive *p, uint64_t id)
 {
-	for (size_t i = 0; i < p->past_count; i++)
-		if (!p->seen_count || !bsearch(&p->past[i], p->seen, p->seen_count, sizeof(*p->seen), by_id))
+	for (size_t i = 0; i < sizeof(p->seen) / sizeof(p->seen[0]); i++)
+		if (p->seen[i].count && bsearch(&id, p->seen[i].ids, p->seen[i].count, sizeof(*p->seen[i].ids), by_id))
 			return true;
 	return false;
 }
 
-static void keep_look(struct passive *p)
+void passive_connection(struct passive *p, uint64_t id, size_t place, bool waiting)
 {
-	free(p->seen);
-	p->seen = STEAL(p->past);
-	p->seen_count = p->past_count;
-	p->past_count = p->past_room = 0;
+	if (waiting) {
+		p->waiting++;
+		return;
+	}
+	if (!p->based || (place < p->reach && !was_there(p, id)))
+		p->is_new = true;
+	if (p->past.count == p->past_room) {
+		const size_t room = p->past_room ? 2 * p->past_room : 16;
+		uint64_t *ids = reallocarray(p->past.ids, room, sizeof(*ids));
+
+		if (!ids) {
+			p->lossy = true;
+			return;
+		}
+		p->past.ids = ids;
+		p->past_room = room;
+	}
+	p->past.ids[p->past.count++] = id;
+}
+
+static void keep_look(struct passive *p, size_t places)
+{
+	free(p->seen[1].ids);
+	p->seen[1] = p->seen[0];
+	p->seen[0] = (struct passive_seen) { STEAL(p->past.ids), p->past.count };
+	p->past.count = p->past_room = 0;
+	// how many stand before a place changes from look to look, as connections come and go
+	p->reach = places == PASSIVE_WHOLE ? places : places - places / 10;
 	p->based = true;
 }
 
 static void forget_looks(struct passive *p)
 {
-	free(p->seen);
-	free(p->past);
-	p->seen = p->past = NULL;
-	p->seen_count = p->past_count = p->past_room = 0;
+	for (size_t i = 0; i < sizeof(p->seen) / sizeof(p->seen[0]); i++) {
+		free(p->seen[i].ids);
+		p->seen[i] = (struct passive_seen) { 0 };
+	}
+	free(p->past.ids);
+	p->past = (struct passive_seen) { 0 };
+	p->past_room = 0;
 	p->based = false;
 }
 
-enum passive_found passive_concluded(struct passive *p, msec_t now_ms)
+enum passive_found passive_concluded(struct passive *p, size_t places, msec_t now_ms)
 {
-	const bool was_based = p->based, is_new = is_new_past(p);
 	const uint64_t connections = p->at.connections - p->from.connections;
 	const msec_t window_ms = now_ms - p->from_ms;
 
-	sort_items(p->past, p->past_count, sizeof(*p->past), by_id);
+	sort_items(p->past.ids, p->past.count, sizeof(*p->past.ids), by_id);
 	begin_window(p, &p->at, now_ms);
-	if (was_based && is_new) {
+	if (p->based && p->is_new) {
 		forget_looks(p);
 		p->failures = 0;
 		p->look_from_ms = now_ms + (MISS_MS << p->misses);
 		p->misses = p->misses < MISSES_MAX ? (uint8_t)(p->misses + 1) : MISSES_MAX;
 		return PASSIVE_ANSWERED;
 	}
-	const bool sure = !is_new && !p->lossy && p->waiting >= PASSIVE_CONNECTIONS_MIN;
+	const bool sure = !p->is_new && !p->lossy && p->waiting >= PASSIVE_CONNECTIONS_MIN;
 
 	if (p->lossy)
 		forget_looks(p);
 	else
-		keep_look(p);
+		keep_look(p, places);
 	if (!sure)
 		return PASSIVE_UNKNOWN;
 	p->misses = 0;

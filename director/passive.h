@@ -11,7 +11,7 @@
 // active, there are few packets to each, and their mean size is at most a SYN's. That may still be a healthy server
 // (clients that connect and close, beside many that stay), so the table has the word: nothing that came between two
 // looks has got past SYN_RECV. Old connections of a host that has just died linger for a quarter of an hour, and do not
-// count: only what was not there at the look before does.
+// count: only what was not there before does. A look may miss some of them (conns.h), so "before" is two looks.
 #ifndef BRASS_DIRECTOR_PASSIVE_H
 #define BRASS_DIRECTOR_PASSIVE_H
 
@@ -36,6 +36,12 @@ struct passive_counted {
 // The same as rates, per second: what the kernel's estimator says. Is it worth a window?
 bool passive_is_worth(const struct passive_counted *rates, int family);
 
+// Connections past SYN_RECV, sorted; owned.
+struct passive_seen {
+	uint64_t *ids;
+	size_t count;
+};
+
 //            counters suspicious            table: nothing answered           `fall` windows in a row
 //  watched ----------------------> looked at -----------------------> warned -------------------------> out
 //     ^                               |                               | ^                                |
@@ -45,14 +51,14 @@ bool passive_is_worth(const struct passive_counted *rates, int family);
 struct passive {
 	struct passive_counted from, at; // begin and end of the window
 	msec_t from_ms;                  // 0: it begins with what is counted next
-	// the last look
-	uint64_t *seen; // connections past SYN_RECV, sorted; owned
-	size_t seen_count;
-	bool based; // there was one
+	struct passive_seen seen[2];     // the last look, and the one before it
+	bool based;                      // there was one
+	size_t reach;                    // what stands farther in the table may have been there, unseen
 	// the look under way
-	uint64_t *past; // owned
-	size_t past_count, past_room;
+	struct passive_seen past;
+	size_t past_room;
 	uint32_t waiting; // in SYN_RECV
+	bool is_new;      // one past SYN_RECV was not there before
 	bool lossy;       // without memory for all of them
 	// what came of it
 	uint8_t misses;      // looks in a row that found a healthy server
@@ -78,10 +84,13 @@ enum passive_next passive_count(struct passive *p, const struct passive_counted 
 
 enum passive_found { PASSIVE_UNKNOWN, PASSIVE_ANSWERED, PASSIVE_UNANSWERED };
 
-// A look: begin, each connection of the server, end. id: the same for one connection in every look.
+#define PASSIVE_WHOLE SIZE_MAX // the table was read to its end
+
+// A look: begin, each connection of the server, end. id: the same for one connection in every look; place: how many of
+// the table stand before it; places: how many were read of it.
 void passive_look(struct passive *p);
-void passive_connection(struct passive *p, uint64_t id, bool waiting);
-enum passive_found passive_concluded(struct passive *p, msec_t now_ms);
+void passive_connection(struct passive *p, uint64_t id, size_t place, bool waiting);
+enum passive_found passive_concluded(struct passive *p, size_t places, msec_t now_ms);
 
 // It is to be taken out now, as far as its own signals go.
 bool passive_wants_out(const struct passive *p, const struct judge_rules *rules);

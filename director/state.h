@@ -214,9 +214,9 @@ bool state_is_mark(const struct state *state, const struct ipvs_key *key); // is
 // Can it be told of this service's?
 bool state_is_watched(const struct service *service);
 // What the kernel counts for the backend, looked at again and again: it may ask (suspect->asked) for a look at the
-// table of connections, which ends with state_looked.
+// table of connections, which ends with state_looked (places: passive.h).
 void state_counted(struct state *state, struct backend *backend, const struct ipvs_counted *counted, msec_t now_ms);
-void state_looked(struct state *state, struct suspect *suspect, msec_t now_ms);
+void state_looked(struct state *state, struct suspect *suspect, size_t places, msec_t now_ms);
 // The member "unanswered" of a backend that is warned of.
 void state_write_suspect(const struct backend *backend, struct out *out);
 

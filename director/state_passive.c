@@ -94,14 +94,14 @@ static void take_out(struct state *state, struct suspect *suspect, msec_t now_ms
 		state->tick_due(state->ctx);
 }
 
-void state_looked(struct state *state, struct suspect *suspect, msec_t now_ms)
+void state_looked(struct state *state, struct suspect *suspect, size_t places, msec_t now_ms)
 {
 	struct backend *backend = suspect->backend;
 	const bool was_warned = suspect->passive.since_ms;
 	char text[PASSIVE_TEXT_MAX];
 
 	suspect->asked = false;
-	switch (passive_concluded(&suspect->passive, now_ms)) {
+	switch (passive_concluded(&suspect->passive, places, now_ms)) {
 	case PASSIVE_UNKNOWN:
 		return;
 	case PASSIVE_ANSWERED:

@@ -91,14 +91,14 @@ static void on_connection(void *ctx, const struct conn *conn)
 	struct traffic *t = ctx;
 	struct route_way way;
 
-	t->lines++;
+	const size_t place = t->lines++;
 	for (struct suspect *s = t->state->model.suspects; s; s = s->next) {
 		if (!s->looking || !is_of(conn, s->backend))
 			continue;
 		// a check of ours along the path stands there as well, and is no client
 		if (path_way(t->state->path, &s->backend->options.host, clock_now_ms(), &way, NULL) ||
 			inet_addr_cmp(&way.source, &conn->client) != 0)
-			passive_connection(&s->passive, conn->id, conn->waiting);
+			passive_connection(&s->passive, conn->id, place, conn->waiting);
 	}
 }
 
@@ -125,15 +125,16 @@ static bool begin_look(struct traffic *t)
 	return !rc;
 }
 
-static void end_look(struct traffic *t, bool read)
+// places: what was read of the table; 0: nothing.
+static void end_look(struct traffic *t, size_t places)
 {
 	const msec_t now = clock_now_ms();
 
 	conns_close(t->conns);
 	t->conns = NULL;
 	for (struct suspect *s = t->state->model.suspects; s; s = s->next) {
-		if (s->looking && read)
-			state_looked(t->state, s, now);
+		if (s->looking && places)
+			state_looked(t->state, s, places, now);
 		s->looking = false;
 	}
 }
@@ -180,7 +181,20 @@ static int read_some(struct traffic *t, uint64_t until_ns)
 	do
 		rc = conns_next(t->conns, on_connection, t);
 	while (rc > 0 && t->lines < LOOK_LINES_MAX && uv_hrtime() < until_ns);
-	return rc > 0 && (t->lines >= LOOK_LINES_MAX || t->table_ns >= LOOK_NS_MAX) ? 0 : rc;
+	return rc;
+}
+
+// Goes on with the look. False: it is over.
+static bool look_on(struct traffic *t)
+{
+	const uint64_t began_ns = uv_hrtime();
+	const int rc = read_some(t, began_ns + SLICE_NS);
+
+	t->table_ns += uv_hrtime() - began_ns;
+	if (rc > 0 && t->lines < LOOK_LINES_MAX && t->table_ns < LOOK_NS_MAX)
+		return true;
+	end_look(t, rc < 0 ? 0 : rc ? t->lines : PASSIVE_WHOLE);
+	return false;
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -191,15 +205,10 @@ static void on_timer(uv_timer_t *timer)
 	if (!t->walking)
 		begin_round(t);
 	if (t->stage == STAGE_TABLE) {
-		const int rc = read_some(t, began_ns + SLICE_NS);
-
-		t->table_ns += uv_hrtime() - began_ns;
-		if (rc > 0) {
+		if (look_on(t))
 			sleep_for(t, LOOK_REST_MS);
-			return;
-		}
-		end_look(t, rc == 0);
-		end_round(t);
+		else
+			end_round(t);
 		return;
 	}
 	if (count_some(t, began_ns + SLICE_NS)) {
@@ -211,7 +220,7 @@ static void on_timer(uv_timer_t *timer)
 		sleep_for(t, 1);
 		return;
 	}
-	end_look(t, false);
+	end_look(t, 0);
 	end_round(t);
 }
 

@@ -47,15 +47,23 @@ static void opened_and_closed(struct world *w, uint32_t connections)
 	w->c.bytes += 4 * 54 * (uint64_t)connections;
 }
 
-// A look that finds these connections past SYN_RECV (0 ends the list), and so many in it.
+// A look that finds these connections past SYN_RECV (0 ends the list) at the beginning of what is read of the table,
+// and so many in it.
+static enum passive_found look_at(struct world *w, size_t places, uint32_t waiting, const uint64_t *past)
+{
+	size_t place = 0;
+
+	passive_look(&w->p);
+	for (; past && *past; past++)
+		passive_connection(&w->p, *past, place++, false);
+	for (uint32_t i = 0; i < waiting; i++)
+		passive_connection(&w->p, 1000000 + i, place++, true);
+	return passive_concluded(&w->p, places, w->now_ms);
+}
+
 static enum passive_found look(struct world *w, uint32_t waiting, const uint64_t *past)
 {
-	passive_look(&w->p);
-	for (uint32_t i = 0; i < waiting; i++)
-		passive_connection(&w->p, 1000000 + i, true);
-	for (; past && *past; past++)
-		passive_connection(&w->p, *past, false);
-	return passive_concluded(&w->p, w->now_ms);
+	return look_at(w, PASSIVE_WHOLE, waiting, past);
 }
 
 static void end(struct world *w)
@@ -174,6 +182,54 @@ static void test_old_connections_linger(void **state)
 	assert_int_equal(count(&w), PASSIVE_LOOK);
 	assert_int_equal(look(&w, 30, (uint64_t[]) { 77, 0 }), PASSIVE_ANSWERED);
 	assert_int_equal(w.p.failures, 0);
+	end(&w);
+}
+
+// Until the next look.
+static void look_again(struct world *w)
+{
+	unanswered(w, 10);
+	assert_int_equal(count(w), PASSIVE_LOOK);
+}
+
+static void test_what_a_look_misses(void **state)
+{
+	struct world w = { .now_ms = SECOND };
+
+	(void)state;
+	count(&w);
+	look_again(&w);
+	assert_int_equal(look(&w, 10, (uint64_t[]) { 3, 5, 0 }), PASSIVE_UNKNOWN);
+	// one is missed, and is there again: it has not just been answered
+	look_again(&w);
+	assert_int_equal(look(&w, 20, (uint64_t[]) { 5, 0 }), PASSIVE_UNANSWERED);
+	look_again(&w);
+	assert_int_equal(look(&w, 30, (uint64_t[]) { 3, 5, 0 }), PASSIVE_UNANSWERED);
+	// twice is too often to be the same
+	look_again(&w);
+	assert_int_equal(look(&w, 30, (uint64_t[]) { 5, 0 }), PASSIVE_UNANSWERED);
+	look_again(&w);
+	assert_int_equal(look(&w, 30, (uint64_t[]) { 5, 0 }), PASSIVE_UNANSWERED);
+	look_again(&w);
+	assert_int_equal(look(&w, 30, (uint64_t[]) { 3, 5, 0 }), PASSIVE_ANSWERED);
+	end(&w);
+	// of a large table only the beginning is read, and its end is not the same each time
+	w.now_ms = SECOND;
+	count(&w);
+	look_again(&w);
+	assert_int_equal(look_at(&w, 20, 18, (uint64_t[]) { 3, 5, 0 }), PASSIVE_UNKNOWN);
+	passive_look(&w.p);
+	for (size_t place = 0; place < 22; place++)
+		passive_connection(
+			&w.p, place < 2 || place >= 18 ? 3 + 2 * place : 1000 + place, place, place >= 2 && place < 18);
+	look_again(&w);
+	assert_int_equal(passive_concluded(&w.p, 22, w.now_ms), PASSIVE_UNANSWERED);
+	// but before its last tenth what is new is new
+	passive_look(&w.p);
+	for (size_t place = 0; place < 22; place++)
+		passive_connection(&w.p, 2000 + place, place, place != 18);
+	look_again(&w);
+	assert_int_equal(passive_concluded(&w.p, 22, w.now_ms), PASSIVE_ANSWERED);
 	end(&w);
 }
 
@@ -310,6 +366,7 @@ int main(void)
 		cmocka_unit_test(test_none_is_answered),
 		cmocka_unit_test(test_healthy_servers),
 		cmocka_unit_test(test_old_connections_linger),
+		cmocka_unit_test(test_what_a_look_misses),
 		cmocka_unit_test(test_out_for_longer_each_time),
 		cmocka_unit_test(test_seldom_counted),
 		cmocka_unit_test(test_traffic_ends),
