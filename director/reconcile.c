@@ -1,72 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Three steps: gather (desired against known becomes a list of operations, queued in a batch), send, and learn (what
-// was accepted becomes known). A service of which an operation was refused is read again instead of guessed at.
-#include "director/reconcile.h"
+// Three steps: gather (reconcile_gather.c: desired against known becomes a list of operations, queued in a batch),
+// send, and learn (what was accepted becomes known). A service of which an operation was refused is read again instead
+// of guessed at.
+#include "director/reconcile_internal.h"
 
-#include "director/known.h"
-#include "director/proven.h"
-#include "shared/clock.h"
-#include "shared/diff.h"
 #include "shared/log.h"
 #include "shared/util.h"
 
 #include <errno.h>
-#include <linux/ip_vs.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define ATTEMPTS 3        // when answers were lost, or the table was changed by someone else
-#define MH_STAGED_FROM 3u // destinations
-#define BATCH_KEPT 1024u  // operations whose memory is worth keeping for the next batch
-
-struct touched {
-	struct ipvs_key key;
-	struct inet_endpoint to; // of one destination
-	bool whole;              // the service and all of its destinations
-};
-
-// One message of the batch under way.
-struct op {
-	enum ipvs_verb verb;
-	bool is_service;
-	int error;
-	size_t service; // index into works
-	struct ipvs_dest dest;
-	struct err *why; // owned; NULL when it was taken
-};
-
-// One service of the batch under way.
-struct work {
-	struct ipvs_key key;
-	bool wanted;                   // else it shall go
-	const struct service *service; // that it is; NULL: a path of checks, say
-	bool whole, refused;
-	bool wrong, own; // refused: since our picture was wrong; the service itself, for another reason
-	bool adds, kept; // the service is new in the kernel; it was not refused itself
-	bool first;      // taken over: its destinations come when the service itself was taken
-	struct ipvs_service want;
-	struct ipvs_dest *dests; // whole: what was asked for, owned
-	size_t count;
-};
-
-struct reconcile {
-	struct ipvs *ipvs;
-	struct known_table table;
-	struct proven proven;
-	struct touched *touched;
-	size_t touched_count, touched_room;
-	bool no_memory; // to note what was touched
-	bool blind;     // what the kernel holds is not known
-	struct work *works;
-	size_t work_count, work_room;
-	struct op *ops;
-	size_t op_count, op_room;
-	// the last statistics that were asked for
-	struct ipvs_key stats_key;
-	struct ipvs_counted *stats;
-	size_t stats_count;
-	msec_t stats_ms; // 0: none
-};
+#define ATTEMPTS 3       // when answers were lost, or the table was changed by someone else
+#define BATCH_KEPT 1024u // operations whose memory is worth keeping for the next batch
 
 // --- what the kernel holds ---
 
@@ -222,174 +168,6 @@ void reconcile_touch_dest(struct reconcile *r, const struct ipvs_key *key, const
 	touch(r, &(struct touched) { .key = *key, .to = *to });
 }
 
-// By service; the whole service first.
-static int by_touched(const void *a, const void *b)
-{
-	const struct touched *left = a, *right = b;
-	int c = ipvs_key_cmp(&left->key, &right->key);
-
-	if (!c)
-		c = right->whole - left->whole;
-	return c ? c : inet_endpoint_cmp(&left->to, &right->to);
-}
-
-// --- gathering ---
-
-struct gather {
-	struct reconcile *r;
-	size_t service; // index into r->works
-	const struct ipvs_key *key;
-	bool first; // the service only, see struct work
-};
-
-static int queue_op(
-	struct gather *g, enum ipvs_verb verb, const struct ipvs_service *service, const struct ipvs_dest *dest)
-{
-	struct reconcile *r = g->r;
-
-	if (known_grow(&r->ops, r->op_count, &r->op_room, sizeof(*r->ops)))
-		return -ENOMEM;
-	struct op *op = &r->ops[r->op_count++];
-	*op = (struct op) { .verb = verb, .is_service = service, .service = g->service };
-	if (dest)
-		op->dest = *dest;
-	void *cookie = (void *)(uintptr_t)r->op_count;
-
-	return service ? ipvs_service_change(r->ipvs, verb, service, cookie)
-		       : ipvs_dest_change(r->ipvs, verb, g->key, dest, cookie);
-}
-
-static int gather_dest(void *ctx, const void *want_item, const void *have_item)
-{
-	const struct ipvs_dest *want = want_item, *have = have_item;
-
-	if (want && have && ipvs_dest_same(want, have))
-		return 0;
-	enum ipvs_verb verb = !have ? IPVS_ADD : want ? IPVS_SET : IPVS_DEL;
-
-	return queue_op(ctx, verb, NULL, want ? want : have);
-}
-
-static int by_endpoint(const void *a, const void *b)
-{
-	return ipvs_dest_cmp(a, b);
-}
-
-// A new service with scheduler mh gets its destinations under rr, since mh builds its whole table at each of them.
-static bool is_staged(const struct ipvs_service *want, size_t count)
-{
-	return strcmp(want->scheduler, "mh") == 0 && count >= MH_STAGED_FROM;
-}
-
-// dests are the work's.
-static int gather_whole(struct gather *g, const struct ipvs_service *want, const struct known *known,
-	const struct ipvs_dest *dests, size_t count)
-{
-	int rc = 0;
-	const bool staged = !known && is_staged(want, count);
-	struct ipvs_service first = *want;
-
-	if (g->first)
-		return queue_op(g, IPVS_SET, want, NULL);
-	if (staged) {
-		memset(first.scheduler, 0, sizeof(first.scheduler));
-		memcpy(first.scheduler, "rr", 2);
-		first.flags &= ~(uint32_t)(IP_VS_SVC_F_SCHED1 | IP_VS_SVC_F_SCHED2 | IP_VS_SVC_F_SCHED3);
-	}
-	if (!known || !ipvs_service_same(want, &known->service))
-		rc = queue_op(g, known ? IPVS_SET : IPVS_ADD, &first, NULL);
-	if (!rc)
-		rc = diff_sorted((struct diff_list) { dests, count, sizeof(*dests) },
-			(struct diff_list) { known ? known->dests : NULL, known ? known->count : 0, sizeof(*dests) },
-			by_endpoint, gather_dest, g);
-	if (!rc && staged)
-		rc = queue_op(g, IPVS_SET, want, NULL);
-	return rc;
-}
-
-// A path is one service with one destination. 0 or -ENOMEM.
-static int want_path(struct work *work, const struct probe_path *path)
-{
-	work->dests = malloc(sizeof(*work->dests));
-	if (!work->dests)
-		return -ENOMEM;
-	work->count = 1;
-	desired_path(path, &work->want, work->dests);
-	return 0;
-}
-
-static int gather_one(
-	struct gather *g, const struct service *service, const struct known *known, const struct inet_endpoint *to)
-{
-	const struct backend *backend = model_backend_at(service, to);
-	struct ipvs_dest want;
-	const struct ipvs_dest *have = known_dest(known, to);
-
-	if (backend)
-		desired_dest(backend, &want);
-	return backend || have ? gather_dest(g, backend ? &want : NULL, have) : 0;
-}
-
-// All that was touched of one service: items[0..count), the whole service first.
-static int gather_service(struct reconcile *r, const struct model *model, const struct touched *items, size_t count)
-{
-	const struct known *known = known_find(&r->table, &items->key);
-	const struct service *service = model_service_by_key(model, &items->key);
-	const struct probe_path *path = service ? NULL : model_path_by_key(model, &items->key);
-	int rc = known_grow(&r->works, r->work_count, &r->work_room, sizeof(*r->works));
-
-	if (rc)
-		return rc;
-	struct work *work = &r->works[r->work_count++];
-	struct gather g = { .r = r, .service = r->work_count - 1, .key = &items->key };
-
-	*work = (struct work) { .key = items->key, .wanted = service || path, .service = service, .kept = true };
-	if (!work->wanted) {
-		work->want.key = items->key;
-		return known && known->ours ? queue_op(&g, IPVS_DEL, &work->want, NULL) : 0;
-	}
-	work->whole = items->whole || !known || !known->ours || path; // taken over as a whole
-	work->adds = !known;
-	if (service)
-		desired_service(service, &work->want);
-	else
-		rc = want_path(work, path);
-	if (rc)
-		return rc;
-	// somebody else's, to be taken over: when it is refused it shall stay as it is
-	g.first = work->first = known && !known->ours && !ipvs_service_same(&work->want, &known->service);
-	work->whole |= work->first;
-	if (service && work->whole)
-		rc = desired_dests(service, &work->dests, &work->count);
-	if (rc || work->whole)
-		return rc ? rc : gather_whole(&g, &work->want, known, work->dests, work->count);
-	for (size_t i = 0; i < count && !rc; i++)
-		if (!i || inet_endpoint_cmp(&items[i].to, &items[i - 1].to) != 0)
-			rc = gather_one(&g, service, known, &items[i].to);
-	return rc;
-}
-
-static size_t same_service(const struct touched *items, size_t count)
-{
-	size_t n = 1;
-
-	while (n < count && ipvs_key_cmp(&items[n].key, &items->key) == 0)
-		n++;
-	return n;
-}
-
-static int gather(struct reconcile *r, const struct model *model, struct touched *items, size_t count)
-{
-	int rc = 0;
-
-	sort_items(items, count, sizeof(*items), by_touched);
-	for (size_t i = 0, n; i < count && !rc; i += n) {
-		n = same_service(items + i, count - i);
-		rc = gather_service(r, model, items + i, n);
-	}
-	return rc;
-}
-
 // --- learning ---
 
 static bool harmless(const struct op *op)
@@ -536,7 +314,7 @@ static int settle_once(struct reconcile *r, const struct model *model, bool last
 	size_t count = r->touched_count;
 
 	r->touched_count = r->touched_room = 0;
-	int rc = gather(r, model, items, count);
+	int rc = reconcile_gather(r, model, items, count);
 	int sent = ipvs_flush(r->ipvs);
 
 	if (!rc)

@@ -27,7 +27,7 @@ FLOORS = {
         [],
         ["fault", "model", "model_*", "ipvs_key", "judge", "passive", "pool", "split"],
         ["store", "store_*", "conns", "events", "lease", "health", "hook", "ipvs", "ipvs_*", "announce", "path", "probe", "replies", "settings", "settings_fields", "sync", "sysctl"],
-        ["desired", "desired_*", "known", "proven", "reconcile", "diagnose", "vip", "state", "state_*", "traffic"],
+        ["desired", "desired_*", "known", "proven", "reconcile", "reconcile_*", "diagnose", "vip", "state", "state_*", "traffic"],
         ["http_*", "auth", "api", "api_*", "metrics"],
         ["config", "director", "main"],
     ],
