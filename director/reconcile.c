@@ -123,6 +123,7 @@ void reconcile_free(struct reconcile *r)
 	if (!r)
 		return;
 	known_clear(&r->table);
+	taken_clear(&r->taken);
 	batch_clear(r);
 	free(r->ops);
 	free(r->works);
@@ -181,11 +182,24 @@ static bool picture_was_wrong(const struct op *op)
 	return op->error == -EEXIST || op->error == -ESRCH || (op->error == -ENOENT && !op->is_service);
 }
 
+static void learn_restored(struct reconcile *r, struct known *known)
+{
+	struct taken *taken = known ? taken_find(r->taken, &known->key) : NULL;
+
+	if (!taken)
+		return;
+	known->service = taken->service;
+	known_take(known, STEAL(taken->dests), taken->count);
+	taken_forget(&r->taken, taken);
+}
+
 // What one service's operations have made of the kernel, all of them taken.
 static int learn_service(struct reconcile *r, struct work *work)
 {
 	struct known *known = known_find(&r->table, &work->key);
 
+	if (work->restores)
+		learn_restored(r, known);
 	if (!work->wanted) {
 		if (known && known->ours)
 			known_forget(&r->table, known);
@@ -387,6 +401,12 @@ int reconcile_prove(
 		reconcile_touch(r, ret_key);
 	}
 	return rc;
+}
+
+void reconcile_stands(struct reconcile *r)
+{
+	if (!r->touched_count) // else what was to be put back may still have to be
+		taken_clear(&r->taken);
 }
 
 // --- counters ---

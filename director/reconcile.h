@@ -49,6 +49,10 @@ typedef void (*reconcile_refused_fn)(
 int reconcile_settle(
 	struct reconcile *r, const struct model *model, reconcile_refused_fn refused, void *ctx, struct err *err);
 
+// The turn is over: what it took over from somebody else is ours. Before that, what the model no longer has at such a
+// place becomes again as it was.
+void reconcile_stands(struct reconcile *r);
+
 // A service in the kernel is ours to remove, though the model does not have it: what we made, or take over by a settle,
 // is so by itself.
 void reconcile_claim(struct reconcile *r, const struct ipvs_key *key);

@@ -118,10 +118,28 @@ static int gather_one(
 	return backend || have ? gather_dest(g, backend ? &want : NULL, have) : 0;
 }
 
+// Of what the turn took over from somebody else, everything is as it was; and his again, whatever comes of that.
+static int gather_restored(struct gather *g, struct work *work, struct known *known, const struct taken *taken)
+{
+	work->restores = true;
+	known->ours = false;
+	return gather_whole(g, &taken->service, known, taken->dests, taken->count);
+}
+
+static int gather_unwanted(struct gather *g, struct work *work, struct known *known)
+{
+	const struct taken *taken = taken_find(g->r->taken, &work->key);
+
+	if (known && taken)
+		return gather_restored(g, work, known, taken);
+	work->want.key = work->key;
+	return known && known->ours ? queue_op(g, IPVS_DEL, &work->want, NULL) : 0;
+}
+
 // All that was touched of one service: items[0..count), the whole service first.
 static int gather_service(struct reconcile *r, const struct model *model, const struct touched *items, size_t count)
 {
-	const struct known *known = known_find(&r->table, &items->key);
+	struct known *known = known_find(&r->table, &items->key);
 	const struct service *service = model_service_by_key(model, &items->key);
 	const struct probe_path *path = service ? NULL : model_path_by_key(model, &items->key);
 	int rc = known_grow(&r->works, r->work_count, &r->work_room, sizeof(*r->works));
@@ -132,16 +150,16 @@ static int gather_service(struct reconcile *r, const struct model *model, const 
 	struct gather g = { .r = r, .service = r->work_count - 1, .key = &items->key };
 
 	*work = (struct work) { .key = items->key, .wanted = service || path, .service = service, .kept = true };
-	if (!work->wanted) {
-		work->want.key = items->key;
-		return known && known->ours ? queue_op(&g, IPVS_DEL, &work->want, NULL) : 0;
-	}
+	if (!work->wanted)
+		return gather_unwanted(&g, work, known);
 	work->whole = items->whole || !known || !known->ours || path; // taken over as a whole
 	work->adds = !known;
 	if (service)
 		desired_service(service, &work->want);
 	else
 		rc = want_path(work, path);
+	if (!rc && known && !known->ours)
+		rc = taken_note(&r->taken, known);
 	if (rc)
 		return rc;
 	// somebody else's, to be taken over: when it is refused it shall stay as it is

@@ -7,6 +7,7 @@
 
 #include "director/known.h"
 #include "director/proven.h"
+#include "director/reconcile_taken.h"
 #include "shared/clock.h"
 
 struct touched {
@@ -34,6 +35,7 @@ struct work {
 	bool wrong, own; // refused: since our picture was wrong; the service itself, for another reason
 	bool adds, kept; // the service is new in the kernel; it was not refused itself
 	bool first;      // taken over: its destinations come when the service itself was taken
+	bool restores;   // to go, and somebody else's was there before this turn: that comes back
 	struct ipvs_service want;
 	struct ipvs_dest *dests; // whole: what was asked for, owned
 	size_t count;
@@ -43,6 +45,7 @@ struct reconcile {
 	struct ipvs *ipvs;
 	struct known_table table;
 	struct proven proven;
+	struct taken *taken;
 	struct touched *touched;
 	size_t touched_count, touched_room;
 	bool no_memory; // to note what was touched

@@ -342,6 +342,7 @@ int state_settle(struct state *state, struct err *err)
 	state->staged = false;
 	state->poisoned = 0;
 	store_stands(state->store);
+	reconcile_stands(state->reconcile);
 	state_forget_verdicts(state);
 	if (state->trim)
 		footprint_shrink();
