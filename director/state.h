@@ -81,8 +81,9 @@ struct state {
 	struct agent *touched_agents;
 	struct service *pool_services;        // whose weights are to be worked out
 	struct stale_row *stale, *stale_next; // rows of the two lists of what is ours that may go now, after this turn
-	struct kept_verdict *verdicts;        // of backends that went in this turn: they may come back by another name
-	bool restoring;                       // rows are read: what they name was there before
+	struct stale_row *strange;     // and those of VIPs that this turn has found on the device: they are not ours
+	struct kept_verdict *verdicts; // of backends that went in this turn: they may come back by another name
+	bool restoring;                // rows are read: what they name was there before
 };
 
 // --- the turn ---

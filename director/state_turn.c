@@ -23,19 +23,19 @@ struct stale_row {
 	struct inet_addr vip;
 };
 
-static void note_stale(struct state *state, const struct stale_row *row)
+static void note_row(struct stale_row **list, const struct stale_row *row)
 {
 	struct stale_row *copy = malloc(sizeof(*copy));
 
 	if (!copy)
 		return;
 	*copy = *row;
-	LL_PREPEND(state->stale_next, copy);
+	LL_PREPEND(*list, copy);
 }
 
 void state_note_stale_key(struct state *state, const struct ipvs_key *key)
 {
-	note_stale(state, &(struct stale_row) { .key = *key });
+	note_row(&state->stale_next, &(struct stale_row) { .key = *key });
 }
 
 static void drop_stale(struct state *state)
@@ -70,6 +70,18 @@ void state_free_stale(struct state *state)
 {
 	free_stale(&state->stale);
 	free_stale(&state->stale_next);
+	free_stale(&state->strange);
+}
+
+// When it is clear whether the turn stands: a row that is changed before that would begin another turn of the store.
+static void drop_strange(struct state *state)
+{
+	char text[INET_ADDR_MAX];
+
+	for (const struct stale_row *row = state->strange; row; row = row->next)
+		store_delete(state->store, STORE_OWNED_ADDRESS, "", inet_addr_format(&row->vip, text), NULL);
+	free_stale(&state->strange);
+	store_end(state->store, NULL);
 }
 
 // --- services whose backends depend on each other ---
@@ -247,17 +259,15 @@ static void on_refused(
 		to ? inet_endpoint_format(to, at) : "", err.text);
 }
 
+// It was there before us: it is not ours to remove.
 static void on_foreign_vip(void *ctx, const struct inet_addr *addr)
 {
-	char text[INET_ADDR_MAX];
-
-	// it was there before us: it is not ours to remove
-	store_delete(((struct state *)ctx)->store, STORE_OWNED_ADDRESS, "", inet_addr_format(addr, text), NULL);
+	note_row(&((struct state *)ctx)->strange, &(struct stale_row) { .is_vip = true, .vip = *addr });
 }
 
 static void on_vip_gone(void *ctx, const struct inet_addr *addr)
 {
-	note_stale(ctx, &(struct stale_row) { .is_vip = true, .vip = *addr });
+	note_row(&((struct state *)ctx)->stale_next, &(struct stale_row) { .is_vip = true, .vip = *addr });
 }
 
 // VIPs before destinations: IPVS keeps the route, and with it the source address, of a tunnel's outer packets.
@@ -306,7 +316,7 @@ static void take_back(struct state *state, const struct err *why)
 	LL_CONCAT(state->stale, state->stale_next);
 	state->stale_next = NULL;
 	drop_stale(state);
-	store_end(state->store, NULL); // VIPs that turned out not to be ours
+	drop_strange(state);
 }
 
 int state_settle(struct state *state, struct err *err)
@@ -335,7 +345,7 @@ int state_settle(struct state *state, struct err *err)
 		take_back(state, &why);
 		events_undo(state->events);
 	} else {
-		store_end(state->store, NULL); // VIPs that turned out not to be ours
+		drop_strange(state);
 	}
 	LL_CONCAT(state->stale, state->stale_next);
 	state->stale_next = NULL;

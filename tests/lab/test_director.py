@@ -268,23 +268,27 @@ def test_foreign_services_are_left_alone(t):
     assert sorted(table) == ["FWM 7", "TCP 10.1.0.99:80"] and table["TCP 10.1.0.99:80"].weights() == {"10.1.0.101:80": 7}
 
 
+@pytest.mark.parametrize("vip", ["new", "there"])
 @pytest.mark.parametrize("scheduler", ["rr", "wlc"])
-def test_a_refused_take_over_puts_back_what_was_there(t, scheduler):
+def test_a_refused_take_over_puts_back_what_was_there(t, scheduler, vip):
     """The service that somebody made by hand in our place: the kernel takes the first of our changes and refuses a later
     one (no real server of the other family while connections are synchronised). With scheduler rr the service itself
-    is as we want it."""
+    is as we want it. The VIP may have been on the device before us, and is not ours then."""
     foreign = "-A -t 10.1.0.99:80 -s rr\n-a -t 10.1.0.99:80 -r 10.1.0.101:80 -m -w 7\n-a -t 10.1.0.99:80 -r 10.1.0.102:80 -m -w 8\n"
     t.di.run("ipvsadm", "-R", stdin=foreign)
     t.di.run("ipvsadm", "--start-daemon", "master")
     before = t.di.run("ipvsadm", "-Sn").stdout
     d = Director(t.di)
+    if vip == "there":
+        t.di.run("ip", "addr", "add", "10.1.0.99/32", "dev", "brass0")
+    vips = t.di.addresses("brass0")
     plain = {"host": "10.1.0.102", "method": "nat", "pulse": {"type": "none"}}
     six = {"host": t.r1.v6, "method": "ipip", "pulse": {"type": "none"}}
     service = {"host": "10.1.0.99", "port": 80, "method": scheduler, "backends": {"plain": plain, "six": six}}
     for _ in range(2):
         status, said = d.api("PUT", "/config", {"services": {"web": service}})
         assert status == 500 and "sync daemon exclude each other" in said["error"]
-        assert t.di.run("ipvsadm", "-Sn").stdout == before and d.get("/service") == []
+        assert t.di.run("ipvsadm", "-Sn").stdout == before and d.get("/service") == [] and t.di.addresses("brass0") == vips
         assert [s["service"] for s in d.get("/status")["foreign_services"]] == ["tcp 10.1.0.99:80"]
     d.restart()
     assert t.di.run("ipvsadm", "-Sn").stdout == before
@@ -293,7 +297,7 @@ def test_a_refused_take_over_puts_back_what_was_there(t, scheduler):
     assert d.api("PUT", "/config", {"services": {"web": service}})[0] == 200
     assert ipvs(t.di)["TCP 10.1.0.99:80"].weights() == {"10.1.0.102:80": 100} and d.get("/status")["foreign_services"] == []
     assert d.api("DELETE", "/service/web")[0] == 200
-    assert ipvs(t.di) == {}
+    assert ipvs(t.di) == {} and t.di.addresses("brass0") == vips
 
 
 # ---------------------------------------------------------------- VIPs
