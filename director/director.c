@@ -618,6 +618,7 @@ int director_run(struct config *config, const char *path, const json_t *options)
 			inet_endpoint_format(&config->listen.endpoints[0], listen), config->vip_device, config->store);
 		notify_ready(&d.notify);
 		uv_run(&d.loop, UV_RUN_DEFAULT);
+		state_settle_facts(&d.state); // what came with the signal
 	}
 	stop(&d);
 	config_clear(d.config);
