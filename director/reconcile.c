@@ -231,15 +231,16 @@ static void claim_unseen(struct reconcile *r, const struct ipvs_key *key)
 	reconcile_claim(r, key);
 }
 
-// What is there now that was not there before we added it is ours, whether we can look or not.
+// What is there now that was not there before we added it is ours, whether we can look or not; and what we have taken
+// over, whatever is refused of its destinations.
 static int observe_work(struct reconcile *r, const struct work *work, struct err *err)
 {
-	const bool added = work->adds && work->kept;
+	const bool ours = work->kept && work->wanted && !work->first;
 	int rc = known_observe(&r->table, &work->key, err);
 
-	if (added && rc)
+	if (ours && rc)
 		claim_unseen(r, &work->key);
-	else if (added)
+	else if (ours)
 		reconcile_claim(r, &work->key);
 	r->blind |= rc != 0;
 	return rc;

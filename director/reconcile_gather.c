@@ -136,6 +136,20 @@ static int gather_unwanted(struct gather *g, struct work *work, struct known *kn
 	return known && known->ours ? queue_op(g, IPVS_DEL, &work->want, NULL) : 0;
 }
 
+// Somebody else's is looked at before it is taken over, since its owner may have changed it: what is left of it, NULL
+// when it is gone, is noted, and is what a refused turn puts back.
+static int look_before(struct reconcile *r, struct known **known)
+{
+	const struct ipvs_key key = (*known)->key;
+
+	if ((*known)->ours || taken_find(r->taken, &key))
+		return 0;
+	int rc = known_observe(&r->table, &key, NULL);
+
+	*known = known_find(&r->table, &key);
+	return rc || !*known ? rc : taken_note(&r->taken, *known);
+}
+
 // All that was touched of one service: items[0..count), the whole service first.
 static int gather_service(struct reconcile *r, const struct model *model, const struct touched *items, size_t count)
 {
@@ -152,14 +166,16 @@ static int gather_service(struct reconcile *r, const struct model *model, const 
 	*work = (struct work) { .key = items->key, .wanted = service || path, .service = service, .kept = true };
 	if (!work->wanted)
 		return gather_unwanted(&g, work, known);
+	if (known)
+		rc = look_before(r, &known);
+	if (rc)
+		return rc;
 	work->whole = items->whole || !known || !known->ours || path; // taken over as a whole
 	work->adds = !known;
 	if (service)
 		desired_service(service, &work->want);
 	else
 		rc = want_path(work, path);
-	if (!rc && known && !known->ours)
-		rc = taken_note(&r->taken, known);
 	if (rc)
 		return rc;
 	// somebody else's, to be taken over: when it is refused it shall stay as it is

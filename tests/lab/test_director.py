@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import shutil
+import sqlite3
 import threading
 
 import pytest
@@ -240,13 +241,19 @@ def test_drift_is_repaired(t):
     assert "resync" in d.log()
 
 
-def test_a_service_from_before_is_ours_whatever_is_refused_of_it(t):
-    """The kernel takes no real server of the other family while connections are synchronised."""
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_service_from_before_is_ours_whatever_is_refused_of_it(t, listed):
+    """The kernel takes no real server of the other family while connections are synchronised. A service that is not in
+    the list of what is ours is taken over as it is (its store was lost, say)."""
     d = Director(t.di)
     d.make("web", host=t.vip, port=80)
     d.make("web/six", host=t.r1.v6, method="ipip", pulse={"type": "none"})
     d.stop()
     t.di.run("ipvsadm", "-d", "-t", f"{t.vip}:80", "-r", f"[{t.r1.v6}]:80")
+    if not listed:
+        with sqlite3.connect(d.store) as db:
+            assert db.execute("DELETE FROM item WHERE name = ?", (f"tcp {t.vip}:80",)).rowcount == 1
+        db.close()
     t.di.run("ipvsadm", "--start-daemon", "master")
     d.start()
     assert "sync daemon exclude each other" in d.log()
@@ -277,8 +284,10 @@ def test_a_refused_take_over_puts_back_what_was_there(t, scheduler, vip):
     foreign = "-A -t 10.1.0.99:80 -s rr\n-a -t 10.1.0.99:80 -r 10.1.0.101:80 -m -w 7\n-a -t 10.1.0.99:80 -r 10.1.0.102:80 -m -w 8\n"
     t.di.run("ipvsadm", "-R", stdin=foreign)
     t.di.run("ipvsadm", "--start-daemon", "master")
-    before = t.di.run("ipvsadm", "-Sn").stdout
     d = Director(t.di)
+    # its owner changes it after we have seen it
+    t.di.run("ipvsadm", "-e", "-t", "10.1.0.99:80", "-r", "10.1.0.102:80", "-m", "-w", 0)
+    before = t.di.run("ipvsadm", "-Sn").stdout
     if vip == "there":
         t.di.run("ip", "addr", "add", "10.1.0.99/32", "dev", "brass0")
     vips = t.di.addresses("brass0")
