@@ -181,9 +181,23 @@ void state_drop_service(struct state *state, struct service *service)
 	state_touch_agents_of(state, name);
 }
 
+// Agents that wait for a service are bound as soon as it is there. What is declared, or was, comes first.
+static void make_way(
+	struct state *state, const struct service *service, const char *name, const struct inet_endpoint *at)
+{
+	struct backend *bound = model_backend(service, name);
+
+	if (bound && bound->agent)
+		state_drop_backend(state, bound);
+	bound = model_backend_at(service, at);
+	if (bound && bound->agent)
+		state_drop_backend(state, bound);
+}
+
 struct backend *state_add_backend(
 	struct state *state, struct service *service, const char *name, const struct backend_options *options)
 {
+	make_way(state, service, name, &(struct inet_endpoint) { options->host, options->port });
 	struct backend *backend = model_add_backend(service, name, options, NULL);
 
 	if (!backend) {
@@ -443,6 +457,6 @@ int state_delete_backend(struct state *state, struct backend *backend, struct er
 	if (rc)
 		return rc;
 	log_info("backend %s/%s: removed", service->name, backend->name);
-	state_drop_backend(state, backend);
+	state_make_room(state, backend);
 	return 0;
 }

@@ -141,6 +141,27 @@ void state_bind_agents(struct state *state, struct service *service)
 				bind_one(state, service, agent, &agent->report.backends[i]);
 }
 
+static void bind_waiting(struct state *state, struct service *service, struct agent *agent)
+{
+	if (!agent || model_backend(service, agent->node))
+		return;
+	for (size_t i = 0; i < agent->report.count; i++)
+		if (strcmp(agent->report.backends[i].service, service->name) == 0)
+			bind_one(state, service, agent, &agent->report.backends[i]);
+}
+
+void state_make_room(struct state *state, struct backend *backend)
+{
+	struct service *service = backend->service;
+	const struct inet_addr addr = backend->options.host;
+	char name[MODEL_NAME_MAX + 1];
+
+	snprintf(name, sizeof(name), "%s", backend->name);
+	state_drop_backend(state, backend);
+	bind_waiting(state, service, model_agent(&state->model, name));
+	bind_waiting(state, service, model_agent_at(&state->model, &addr));
+}
+
 void state_touch_agents_of(struct state *state, const char *service)
 {
 	for (struct agent *agent = state->model.agents; agent; agent = agent->hh.next)

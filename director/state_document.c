@@ -305,7 +305,7 @@ static int delete_backend(const struct difference *d, struct backend *backend)
 	if (!rc)
 		rc = state_row(d->state, STORE_BACKEND, owner, backend->name, NULL, d->err);
 	if (!rc)
-		state_drop_backend(d->state, backend);
+		state_make_room(d->state, backend);
 	return rc;
 }
 

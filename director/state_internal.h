@@ -62,6 +62,8 @@ int state_stay(struct state *state, struct service *service, struct err *err);
 
 // Puts the backends into this service that agents have reported for it, in the model only.
 void state_bind_agents(struct state *state, struct service *service);
+// Drops a backend that was made through the API. The agent that waited for its name or place gets it.
+void state_make_room(struct state *state, struct backend *backend);
 
 // The agent should hear of something, at the end of the turn.
 void state_touch_agent(struct state *state, struct agent *agent);

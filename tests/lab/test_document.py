@@ -8,8 +8,9 @@ import shutil
 import signal
 import sqlite3
 
+import pytest
 from daemons import Agent, Director
-from topology import BUILD, load, load_start, rules, serve, wait_for
+from topology import BUILD, ipvs, load, load_start, rules, serve, wait_for
 
 BRASS = os.path.join(BUILD, "director", "cli", "brass")
 NO_PULSE = {"type": "none"}
@@ -159,6 +160,22 @@ def test_agents_are_left_alone(t, d):
     # a new VIP reaches it
     put(d, {"web": {"host": "10.1.0.120", "port": 80}})
     wait_for(lambda: "10.1.0.120/32" in t.r1.addresses("lo"), 10, "the agent's host has the new VIP")
+
+
+@pytest.mark.parametrize("name, host", [("r1", "10.1.0.102"), ("b0", "10.1.0.101")], ids=["name", "place"])
+def test_what_is_declared_comes_before_agents_that_wait(t, d, name, host):
+    """An agent waits for a service. The document that makes it declares a backend of the agent's name, or at its place."""
+    Agent(t.r1, [d], {"web": {"method": "dr"}})
+    wait_for(lambda: d.api("GET", "/agent/r1")[0] == 200, what="the agent is registered")
+    declared = {"host": VIP, "port": 80, "backends": {name: backend(host)}}
+    assert put(d, {"web": declared}) == {"added": 2, "changed": 0, "deleted": 0}
+    assert d.get("/service/web")["backends"] == [name]
+    assert ipvs(t.di)[f"TCP {VIP}:80"].weights() == {f"{host}:80": 100}
+    assert put(d, {"web": declared}) == {"added": 0, "changed": 0, "deleted": 0}
+    d.restart()
+    assert d.get("/service/web")["backends"] == [name]
+    assert d.api("DELETE", f"/service/web/{name}")[0] == 200
+    wait_for(lambda: d.get("/service/web")["backends"] == ["r1"], 20, what="the place is free for the agent")
 
 
 YAML = """\
