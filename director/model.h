@@ -151,12 +151,13 @@ struct probe_path {
 		int method;              // enum forward_method
 		struct tunnel_options tunnel;
 	} way;
-	struct ipvs_key key; // the mark
-	bool refused;        // the kernel does not take it
-	bool unheard;        // nothing came back, and perhaps it is this host that drops it
-	bool counts;         // its silence is the real server's: it was so once
-	int ifindex;         // where answers come in; 0: not known yet
-	char *problem;       // why checks cannot go this way at present, for people; NULL: they can
+	struct ipvs_key key;     // the mark
+	bool refused;            // the kernel does not take it
+	bool unheard;            // nothing came back, and perhaps it is this host that drops it
+	bool counts;             // its silence is the real server's: it was so once
+	int ifindex;             // where answers come in; 0: not known yet
+	struct inet_addr source; // of the last check; not set before the first
+	char *problem;           // why checks cannot go this way at present, for people; NULL: they can
 };
 
 // The last 100 results of a backend's pulse, as GORB counts them. Kept by health.c.

@@ -72,12 +72,23 @@ void state_counted(struct state *state, struct backend *backend, const struct ip
 
 // --- what was found in the table ---
 
+// Those of a service that serve, or would.
+static uint32_t serving(const struct service *service)
+{
+	uint32_t count = 0;
+
+	for (const struct backend *b = service->backends; b; b = b->next)
+		if (!(service->pool && model_has_name(&service->pool->sorry, b->name)))
+			count += desired_status(b) == STATUS_UP || (b->suspect && b->suspect->passive.out_ms);
+	return count;
+}
+
 static void take_out(struct state *state, struct suspect *suspect, msec_t now_ms)
 {
 	struct backend *backend = suspect->backend;
 	const struct service *service = backend->service;
 
-	if (service->passive_out >= passive_out_max(service->backend_count)) {
+	if (service->passive_out >= passive_out_max(serving(service))) {
 		if (!suspect->kept)
 			log_warning("%s/%s: %s; it stays in: no more than half of a service's backends are taken out "
 				    "for that",

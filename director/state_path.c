@@ -231,7 +231,11 @@ static int prepare(struct state *state, const struct inet_addr *vip, struct prob
 	if (state->is_standby && state->is_standby(state->ctx))
 		return err_set(err, -EBUSY, NULL,
 			"this host runs a backup sync daemon and net/ipv4/vs/backup_only is 1: it does not balance");
-	return replies_prepare(state->replies, vip, &path->way.to.addr, ret_source, &path->ifindex, err);
+	int rc = replies_prepare(state->replies, vip, &path->way.to.addr, ret_source, &path->ifindex, err);
+
+	if (!rc)
+		path->source = *ret_source;
+	return rc;
 }
 
 int state_aim(

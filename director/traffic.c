@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 #define ROUND_MS 5000
 #define SLICE_NS 1000000
@@ -89,30 +90,42 @@ static bool is_of(const struct conn *conn, const struct backend *backend)
 static void on_connection(void *ctx, const struct conn *conn)
 {
 	struct traffic *t = ctx;
-	struct route_way way;
-
 	const size_t place = t->lines++;
 	for (struct suspect *s = t->state->model.suspects; s; s = s->next) {
 		if (!s->looking || !is_of(conn, s->backend))
 			continue;
 		// a check of ours along the path stands there as well, and is no client
-		if (path_way(t->state->path, &s->backend->options.host, clock_now_ms(), &way, NULL) ||
-			inet_addr_cmp(&way.source, &conn->client) != 0)
+		const struct probe_path *path = s->backend->path;
+		if (!path || inet_addr_cmp(&path->source, &conn->client) != 0)
 			passive_connection(&s->passive, conn->id, place, conn->waiting);
+	}
+}
+
+// Those behind them come first the next time.
+static void move_to_end(struct suspect **suspects, size_t count)
+{
+	for (; count; count--) {
+		struct suspect *first = *suspects;
+
+		DL_DELETE(*suspects, first);
+		DL_APPEND(*suspects, first);
 	}
 }
 
 // Whether there is something to look for.
 static bool begin_look(struct traffic *t)
 {
-	size_t count = 0;
+	size_t count = 0, walked = 0;
+	struct suspect *s;
 
-	for (struct suspect *s = t->state->model.suspects; s && count < LOOKS_MAX; s = s->next) {
+	for (s = t->state->model.suspects; s && count < LOOKS_MAX; s = s->next, walked++) {
 		s->looking = s->asked;
 		if (s->looking)
 			passive_look(&s->passive);
 		count += s->looking;
 	}
+	if (s)
+		move_to_end(&t->state->model.suspects, walked);
 	t->lines = 0;
 	t->table_ns = 0;
 	if (!count)

@@ -414,14 +414,15 @@ def test_connections_that_nobody_answers(t, d, measured):
 
 
 def test_no_more_than_half_is_out_by_traffic(t, d):
-    """Without a pulse nothing else takes a dead host out; after 30 s it is tried again. When all are dead, half of them
-    stay."""
+    """Without a pulse nothing else takes a dead host out; after 30 s it is tried again. When all are dead, half of those
+    that serve stay: one that stands aside is none of them."""
     ready(t)
-    make_web(t, d, NO_PULSE, judge={"passive": True})
+    make_web(t, d, NO_PULSE, judge={"passive": True}, sorry=["aside"])
+    d.make("web/aside", host="10.1.0.77", method="dr", pulse=NO_PULSE)
     for server in t.servers:
         t.unplug(server)
     running = load_start(t.cl, t.vip, rate=15, timeout=300, c=100)
-    wait_for(lambda: sorted(weights(t).values()) == [0, 100, 100], 40, what="one of three is out")
+    wait_for(lambda: sorted(weights(t).values()) == [0, 0, 100, 100], 40, what="one of three is out")
     wait_for(lambda: "it stays in: no more than half" in d.log(), 40, what="the others stay")
     out = next(s for s in t.servers if weights(t)[s.v4] == 0)
     for server in t.servers:
