@@ -81,13 +81,15 @@ void state_watch(struct state *state, struct backend *backend, bool is_new)
 		else if (restoring ? reconcile_serves(state->reconcile, &backend->service->key, &backend->place.at)
 				   : !is_new)
 			judge_set(&backend->health->judge, JUDGE_UP, restoring ? 0 : clock_now_ms());
-		if (is_new && kept && !restoring)
-			store_verdict(state, backend);
 	}
 	backend->path = model_probe_way(backend, &way) ? state_path_get(state, &way) : NULL;
 	if (health_watch(state->health, backend))
 		log_error("%s/%s: out of memory: it is not checked", backend->service->name, backend->name);
 	state_path_put(state, old); // its check has ended
+	const bool has_pulse = backend->health;
+	// no row outlives its pulse, or a restart would take the verdict for one of the pulse that came after it
+	if (!restoring && (is_new ? has_pulse && kept : has_pulse != had_pulse))
+		store_verdict(state, backend);
 	const bool is_down = model_verdict(backend) == JUDGE_DOWN;
 	if (is_down && !had_pulse && backend->path)
 		backend->path->counts = true;

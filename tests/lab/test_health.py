@@ -302,6 +302,23 @@ def judge_phase(service, backend):
     return h ^ h >> 16
 
 
+def test_a_verdict_does_not_outlive_its_pulse(t, d):
+    """Who was down, was then served without a pulse and has passed the checks of a new one, serves after a restart."""
+    programs = ready(t, t.r1, t.r2)
+    make_web(t, d, {"type": "http", "interval": "200ms", "timeout": "1s", "args": {"path": "/health"}}, servers=[t.r1, t.r2])
+    all_up(t)
+    programs[t.r1].fail()
+    wait_for(lambda: weights(t) == {t.r1.v4: 0, t.r2.v4: 100}, what="r1 is down")
+    assert d.api("PATCH", "/service/web/r1", {"pulse": NO_PULSE})[0] == 200
+    assert weights(t) == {t.r1.v4: 100, t.r2.v4: 100}
+    programs[t.r1].recover()
+    assert d.api("PATCH", "/service/web/r1", {"pulse": {"type": "tcp", "interval": "1h"}})[0] == 200
+    table = rules(t.di)
+    d.kill9()
+    d.start()
+    assert rules(t.di) == table and d.get("/status")["kernel_messages"] == 0
+
+
 def test_checks_are_spread(measured):
     """1,000 backends made at once and known at once; then each is checked once an interval, evenly over it, at its own
     time, and a restart does not make them all come together. A busy machine is late with checks, but it keeps their order,
