@@ -20,8 +20,8 @@ struct http_server {
 	struct listener *listeners;
 	size_t count;
 	uv_timer_t timeout;
-	// MHD looks at resumed connections in its next run, for which nothing need be readable; MHD_get_timeout does
-	// not know of them
+	// MHD looks at resumed connections, and at answers of a turn, in its next run, for which nothing need be
+	// readable; MHD_get_timeout does not know of them
 	bool resumed;
 	uv_prepare_t prepare;
 	size_t open_handles;

@@ -48,25 +48,34 @@ static void end_turn(struct http_server *server)
 	server->options.end_of_turn(server->options.ctx, exchanges, n);
 }
 
-void http_end_turn(struct http_exchange *exchange)
+static void end_turns(struct http_server *server)
 {
-	struct http_server *server = request_of(exchange)->listener->server;
-
 	while (server->deferred)
 		end_turn(server);
 }
 
+void http_end_turn(struct http_exchange *exchange)
+{
+	end_turns(request_of(exchange)->listener->server);
+}
+
 static void run(struct listener *listener)
 {
-	const struct http_server_options *options = &listener->server->options;
+	struct http_server *server = listener->server;
 
-	options->begin_turn(options->ctx);
+	server->options.begin_turn(server->options.ctx);
 	MHD_run(listener->mhd);
+	if (!server->deferred)
+		return;
+	end_turns(server);
 	// a deferred request stays ready: MHD asks for its answer in the next run
-	while (listener->server->deferred) {
-		end_turn(listener->server);
-		MHD_run(listener->mhd);
-	}
+	MHD_run(listener->mhd);
+	if (!server->deferred)
+		return;
+	// what came meanwhile is answered by the run after that, and timers and signals come first: where several
+	// clients write without a pause, there is something new each time
+	end_turns(server);
+	server->resumed = true;
 }
 
 static void run_all(struct http_server *server)
@@ -114,8 +123,7 @@ void http_wake(struct http_exchange *exchange)
 		return;
 	request->suspended = false;
 	MHD_resume_connection(request->connection);
-	server->resumed = true;
-	uv_timer_start(&server->timeout, on_timeout, 0, 0);
+	server->resumed = true; // before the loop sleeps the timer is set: set here it would be served without end
 }
 
 void http_defer(struct http_exchange *exchange,

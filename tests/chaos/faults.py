@@ -6,7 +6,7 @@ import os
 import struct
 
 # the members of its struct control, in its order
-ORDERS = ("refuse_per_mille", "lose_per_mille", "interrupt_per_mille", "refuse_in", "lose_in", "interrupt_in", "seed")
+ORDERS = ("refuse_per_mille", "lose_per_mille", "interrupt_per_mille", "refuse_in", "lose_in", "interrupt_in", "seed", "sync_ms")
 COUNTS = ("changes", "refused", "lost", "interrupted")
 _AT = {name: 4 * i for i, name in enumerate(ORDERS + COUNTS)}
 _SIZE = 4096

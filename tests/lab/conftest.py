@@ -6,10 +6,13 @@ Every process is slow in that kernel, so only what needs it carries the mark.
 """
 
 import os
+import sys
 
 import pytest
 import topology
 from daemons import Director
+
+sys.path.append(os.path.join(topology.ROOT, "tests", "chaos"))  # of which some tests use the faults
 
 
 def pytest_configure(config):

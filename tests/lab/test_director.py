@@ -6,12 +6,14 @@ import http.client
 import json
 import os
 import shutil
+import socket
 import sqlite3
 import threading
 
 import pytest
 from daemons import Director
-from topology import arp_answers, dr_topology, endpoint, ipvs, load, load_start, rules, serve, wait_for
+from faults import Faults
+from topology import TOOLS, arp_answers, dr_topology, endpoint, ipvs, load, load_start, rules, serve, wait_for
 
 SCHEDULERS = ("rr", "wrr", "lc", "wlc", "sh", "mh", "sed", "nq", "dh", "lblc", "fo", "ovf")
 NO_PULSE = {"type": "none"}  # the default is tcp
@@ -400,6 +402,51 @@ def test_kill_and_restart_lose_nothing(t, d):
     for running in (short, kept):
         counts = running.finish()
         assert counts["failed"] == 0 and counts["ok"] == counts["requests"] > 0, counts
+
+
+class SlowDisk(Director):
+    """What it writes takes a while to be on the disk."""
+
+    def __init__(self, host, **config):
+        self.faults = Faults(os.path.join(host.directory("director"), "faults"), os.path.join(TOOLS, "lab-faults.so"))
+        super().__init__(host, **config)
+
+    def launch(self):
+        environment = [f"{name}={value}" for name, value in self.faults.environment().items()]
+        self.process = self.host.start("env", *environment, self.binary, "-c", self.file, name=self.name)
+        self._logs.append(self.process)
+        return self.process
+
+
+def test_writers_do_not_keep_all_else_waiting(t):
+    """Clients that write without a pause: while a change of one goes to the disk those of the others arrive. The signal to
+    stop is heard all the same, after a few more answers."""
+    d = SlowDisk(t.di)
+    written = [0] * 40
+
+    def write(number):
+        connection = http.client.HTTPConnection("127.0.0.1", 4672)
+        connection.sock = t.di.connect("127.0.0.1", 4672, 30)
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        body = json.dumps({"host": t.vip, "port": 1000 + number})
+        while written[number] < 1000:
+            try:
+                connection.request("DELETE" if written[number] % 2 else "PUT", f"/service/s{number}", body)
+                connection.getresponse().read()
+            except (OSError, http.client.HTTPException):
+                return
+            written[number] += 1
+
+    d.faults.set(sync_ms=5)
+    writers = [threading.Thread(target=write, args=[number]) for number in range(len(written))]
+    for writer in writers:
+        writer.start()
+    wait_for(lambda: min(written) >= 40, 30, "all of them write")
+    before = sum(written)
+    assert d.stop() == 0
+    for writer in writers:
+        writer.join()
+    assert sum(written) - before < 10 * len(written), "one of them was served while the signal waited"
 
 
 def test_acknowledged_changes_survive_kill(t, d):

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Preloaded into a director, makes its talk with IPVS go wrong as a test orders. The test writes its orders into a file
-// that both map (BRASS_FAULTS names it; struct control below, 32-bit numbers of the host's order).
+// Preloaded into a director, makes its talk with IPVS go wrong, and its disk slow, as a test orders. The test writes
+// its orders into a file that both map (BRASS_FAULTS names it; struct control below, 32-bit numbers of the host's
+// order).
 //
 // refuse: a NEW, SET or DEL of a batch becomes a command that does not exist, so the kernel itself refuses exactly that
 // message (-EOPNOTSUPP) and carries out the others. lose: the kernel has done what it was asked and its answers are
 // gone: recv(2) says ENOBUFS, as after an overrun; the answers before the lost one may come late. interrupt: EINTR
 // before anything was done. Each happens with a probability (of a thousand), or once, at the n-th occasion from now.
+// sync_ms: what is written takes that long to be on the disk.
 //
 // Only sockets over which IPVS messages were sent are touched. shared/netsock.c sends with sendto(2) and reads with
 // recv(2); sendmsg(2) and recvmsg(2) are what libnl would use.
@@ -34,6 +36,7 @@ struct control {
 	uint32_t refuse_per_mille, lose_per_mille, interrupt_per_mille;
 	uint32_t refuse_in, lose_in, interrupt_in; // 1: the next one; 0: none; counted down here
 	uint32_t seed;                             // 0 is none; changes as numbers are drawn
+	uint32_t sync_ms;
 	// what happened
 	uint32_t changes, refused, lost, interrupted;
 };
@@ -46,6 +49,7 @@ static ssize_t (*real_sendto)(int, const void *, size_t, int, const struct socka
 static ssize_t (*real_recv)(int, void *, size_t, int);
 static ssize_t (*real_sendmsg)(int, const struct msghdr *, int);
 static ssize_t (*real_recvmsg)(int, struct msghdr *, int);
+static int (*real_fsync)(int), (*real_fdatasync)(int);
 
 __attribute__((constructor)) static void begin(void)
 {
@@ -56,6 +60,8 @@ __attribute__((constructor)) static void begin(void)
 	real_recv = (__typeof__(real_recv))dlsym(RTLD_NEXT, "recv");
 	real_sendmsg = (__typeof__(real_sendmsg))dlsym(RTLD_NEXT, "sendmsg");
 	real_recvmsg = (__typeof__(real_recvmsg))dlsym(RTLD_NEXT, "recvmsg");
+	real_fsync = (__typeof__(real_fsync))dlsym(RTLD_NEXT, "fsync");
+	real_fdatasync = (__typeof__(real_fdatasync))dlsym(RTLD_NEXT, "fdatasync");
 	if (fd < 0)
 		return;
 	void *map = mmap(NULL, sizeof(*control), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -268,4 +274,24 @@ ssize_t __recv_chk(int fd, void *buffer, size_t len, size_t room, int flags)
 	if (len > room)
 		abort();
 	return recv(fd, buffer, len, flags);
+}
+
+// --- the disk ---
+
+static void wait_for_disk(void)
+{
+	if (control && control->sync_ms)
+		usleep(control->sync_ms * 1000);
+}
+
+int fsync(int fd)
+{
+	wait_for_disk();
+	return real_fsync(fd);
+}
+
+int fdatasync(int fd)
+{
+	wait_for_disk();
+	return real_fdatasync(fd);
 }
