@@ -26,6 +26,8 @@
 
 #define TICK_MS 1000
 #define STANDBY_AGE_MS 1000
+#define LEASE_BEAT_MS 250 // while there are agents
+#define LEASE_LATE_MS 250 // a loop that is busy is late as well
 
 struct director {
 	struct config *config;
@@ -52,7 +54,8 @@ struct director {
 	uv_signal_t terminate, interrupt, hangup;
 	uv_timer_t lease, resync, tick;
 	uv_prepare_t turn;
-	msec_t lease_due_ms;          // when the lease timer fires, -1: it is not set
+	msec_t lease_due_ms;          // when state_expire has work, -1: the lease timer is not set
+	msec_t lease_beat_ms;         // when it fires
 	int repairs;                  // made by the verification under way
 	struct check_folders folders; // of programs that checks may run
 	struct notify notify;
@@ -84,30 +87,53 @@ static void on_stop_signal(uv_signal_t *handle, int signal)
 	uv_stop(&d->loop);
 }
 
+static void on_lease(uv_timer_t *timer);
+
+// Sleeps until the next lease is due, in beats: one that is late tells that the loop stood still.
+static void lease_beat(struct director *d)
+{
+	const msec_t now = clock_now_ms(), left = d->lease_due_ms - now,
+		     wait = left < 0   ? 0
+		: left < LEASE_BEAT_MS ? left
+				       : LEASE_BEAT_MS;
+
+	d->lease_beat_ms = now + wait;
+	uv_update_time(&d->loop);
+	uv_timer_start(&d->lease, on_lease, (uint64_t)wait, 0);
+}
+
+// Timers run before sockets are read, and agents whose requests are held wait for our answer: who was not heard while
+// we were away was not silent.
 static void on_lease(uv_timer_t *timer)
 {
 	struct director *d = timer->data;
+	const msec_t now = clock_now_ms(), late = now - d->lease_beat_ms;
 
-	d->lease_due_ms = -1;
-	state_expire(&d->state);
-	msec_t due = lease_next(&d->state.model), now = clock_now_ms();
-	if (due < 0)
-		return;
-	d->lease_due_ms = due;
-	uv_timer_start(timer, on_lease, due > now ? (uint64_t)(due - now) : 0, 0);
+	if (late >= LEASE_LATE_MS) {
+		log_warning(
+			"this process stood still for %lld ms (its disk, or the machine): leases are that much longer",
+			(long long)late);
+		lease_stretch(&d->state.model, late);
+	}
+	if (late >= LEASE_LATE_MS || now >= d->lease_due_ms) {
+		state_expire(&d->state);
+		d->lease_due_ms = lease_next(&d->state.model);
+	}
+	if (d->lease_due_ms >= 0)
+		lease_beat(d);
 }
 
 // Renewed leases only move away; the timer finds that out when it fires. Nearer ones move the timer.
 static void lease_due(void *ctx, msec_t due_ms)
 {
 	struct director *d = ctx;
-	msec_t now = clock_now_ms();
+	const bool none = d->lease_due_ms < 0;
 
-	if (d->lease_due_ms >= 0 && d->lease_due_ms <= due_ms)
+	if (!none && d->lease_due_ms <= due_ms)
 		return;
 	d->lease_due_ms = due_ms;
-	uv_update_time(&d->loop);
-	uv_timer_start(&d->lease, on_lease, due_ms > now ? (uint64_t)(due_ms - now) : 0, 0);
+	if (none || due_ms < d->lease_beat_ms)
+		lease_beat(d);
 }
 
 // The verification goes in slices, with other work in between; the next one begins a whole interval after the end.

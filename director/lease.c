@@ -26,6 +26,14 @@ void lease_expire(struct model *model, msec_t now_ms, void (*lost)(void *ctx, st
 	}
 }
 
+void lease_stretch(struct model *model, msec_t by_ms)
+{
+	for (struct agent *agent = model->agents; agent; agent = agent->hh.next) {
+		agent->deadline_ms += by_ms;
+		agent->reap_ms += by_ms;
+	}
+}
+
 msec_t lease_next(const struct model *model)
 {
 	msec_t next = -1;

@@ -18,6 +18,9 @@ bool lease_renew(struct agent *agent, msec_t now_ms, msec_t reap_after_ms);
 void lease_expire(struct model *model, msec_t now_ms, void (*lost)(void *ctx, struct agent *agent),
 	void (*reap)(void *ctx, struct agent *agent), void *ctx);
 
+// Nobody was listened to for so long: all leases are that much longer.
+void lease_stretch(struct model *model, msec_t by_ms);
+
 // The next time at which lease_expire has work, -1 when there is none.
 msec_t lease_next(const struct model *model);
 

@@ -601,6 +601,25 @@ def test_drain_does_not_end_before_the_director_has_heard_of_it(t):
     assert director.get("/agent") == {}
 
 
+@pytest.mark.parametrize("stall", [2.1, 4])  # the lease is 2 s; what is left of it is 1.3 s or more
+def test_a_director_that_stood_still_takes_nobody_for_lost(t, stall):
+    """Its disk was slow, or its machine paused: agents could not be heard. Who is silent afterwards as well is lost."""
+    director = Director(t.di)
+    director.make("web", host=t.vip, port=80)
+    for server in t.servers:
+        serve(server)
+    all_three = agents(t, director)
+    wait_weights(director, 100, 100, 100)
+    director.process.signal(signal.SIGSTOP)
+    time.sleep(stall)
+    director.process.signal(signal.SIGCONT)
+    assert director.get("/healthz")["status"] == "ok"
+    wait_weights(director, 100, 100, 100)
+    all_three[0].process.signal(signal.SIGSTOP)
+    wait_weights(director, 0, 100, 100, timeout=10)
+    assert [e["agent"] for e in director.get("/events") if e["what"] == "lease" and e["new"] == "lost"] == ["r1"]
+
+
 def test_drain_without_a_director_looks_at_its_own_sockets(t):
     director = Director(t.di)
     director.make("web", host=t.vip, port=80)

@@ -56,9 +56,36 @@ static void test_life(void **state)
 	model_clear(&model);
 }
 
+static void test_what_was_not_listened_to(void **state)
+{
+	struct model model = { 0 };
+	struct agent *held = model_add_agent(&model, "held"), *gone = model_add_agent(&model, "gone");
+
+	(void)state;
+	lost_count = reaped_count = 0;
+	held->ttl_ms = 5000;
+	gone->ttl_ms = 1000;
+	lease_renew(held, 0, 60000);
+	lease_renew(gone, 0, 60000);
+	lease_expire(&model, 1000, lost, reap, &model);
+	assert_true(gone->lost);
+	lease_stretch(&model, 7000); // from 1000 to 8000
+	lease_expire(&model, 11999, lost, reap, &model);
+	assert_int_equal(lost_count, 1);
+	assert_int_equal(lease_next(&model), 12000);
+	lease_expire(&model, 12000, lost, reap, &model);
+	assert_int_equal(lost_count, 2);
+	lease_expire(&model, 67999, lost, reap, &model);
+	assert_int_equal(reaped_count, 0);
+	lease_expire(&model, 72000, lost, reap, &model);
+	assert_int_equal(reaped_count, 2);
+	model_clear(&model);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_life) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_life),
+		cmocka_unit_test(test_what_was_not_listened_to) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
