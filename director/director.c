@@ -198,7 +198,9 @@ static int declare_services(struct director *d, const struct config *config, str
 		rc = services ? state_put_document(&d->state, &document, err)
 			      : err_set(err, -ENOMEM, NULL, "out of memory");
 	json_decref(services);
-	return rc ? rc : state_settle(&d->state, err);
+	int refused = state_settle(&d->state, rc ? NULL : err); // or, after a mistake, takes back what was staged
+
+	return rc ? rc : refused;
 }
 
 // What differs and cannot be changed while running.

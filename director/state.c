@@ -14,7 +14,7 @@
 
 // --- rows ---
 
-static int poison(struct state *state, const struct err *why)
+int state_poison(struct state *state, const struct err *why)
 {
 	if (!state->poisoned) {
 		state->poisoned = -EIO;
@@ -28,7 +28,7 @@ static int no_memory(struct state *state)
 	struct err why = { 0 };
 
 	err_set(&why, 0, NULL, "out of memory");
-	return poison(state, &why);
+	return state_poison(state, &why);
 }
 
 int state_row(struct state *state, enum store_kind kind, const char *owner, const char *name, const char *text,
@@ -42,7 +42,7 @@ int state_row(struct state *state, enum store_kind kind, const char *owner, cons
 		return 0;
 	if (err)
 		*err = why;
-	return poison(state, &why);
+	return state_poison(state, &why);
 }
 
 // Only what was given is stored: a default that a later version improves is not held fast.
@@ -61,7 +61,7 @@ static int options_row(struct state *state, enum store_kind kind, const char *ow
 		return 0;
 	if (err)
 		*err = why;
-	return poison(state, &why);
+	return state_poison(state, &why);
 }
 
 int state_service_row(struct state *state, const char *name, const struct service_options *options, struct err *err)
@@ -348,7 +348,7 @@ int state_delete_service(struct state *state, struct service *service, struct er
 	if (!rc)
 		rc = store_delete_all(state->store, STORE_BACKEND, name, err);
 	if (rc)
-		return poison(state, err);
+		return state_poison(state, err);
 	rc = state_row(state, STORE_LEAVING, "", name, NULL, err);
 	if (!rc)
 		rc = state_row(state, STORE_SERVICE, "", name, NULL, err);

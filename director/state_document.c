@@ -442,6 +442,8 @@ int state_put_document(struct state *state, const struct state_document *documen
 	} else {
 		state->staged |= !document->dry_run;
 		rc = compare(&difference, &reading.next);
+		if (rc && !document->dry_run)
+			state_poison(state, err);
 	}
 	model_clear(&reading.next);
 	malloc_trim(0);

@@ -132,6 +132,19 @@ static int old_name(const struct state *state, const struct service *service, co
 	return err_set(err, -EEXIST, "name", "%s was moved too often: older ones still drain", name);
 }
 
+// What was checked before: an agent that waits for the name or the place must not come between.
+static int put_moved(struct state *state, struct service *service, const char *name,
+	const struct backend_options *options, struct err *err)
+{
+	int rc = state_backend_row(state, service->name, name, options, err);
+
+	if (!rc && !state_add_backend(state, service, name, options))
+		rc = err_set(err, -EIO, NULL, "out of memory");
+	if (!rc)
+		log_info("backend %s/%s: made", service->name, name);
+	return rc;
+}
+
 int state_move_backend(struct state *state, struct backend *backend, const struct backend_options *given,
 	msec_t wait_ms, struct err *err)
 {
@@ -158,11 +171,13 @@ int state_move_backend(struct state *state, struct backend *backend, const struc
 	if (!rc)
 		rc = state_delete_backend(state, backend, err);
 	if (!rc)
-		rc = state_put_backend(state, service, old_as, &old, err);
+		rc = put_moved(state, service, old_as, &old, err);
 	if (!rc)
 		rc = begin(state, model_backend(service, old_as), wait_ms, err);
 	if (!rc)
-		rc = state_put_backend(state, service, name, &options, err);
+		rc = put_moved(state, service, name, &options, err);
+	if (rc)
+		state_poison(state, err);
 	return rc;
 }
 
@@ -242,13 +257,17 @@ int state_move_service(struct state *state, struct service *service, const struc
 	for (size_t i = 0; i < count && !rc; i++) {
 		const uint16_t port = backends[i].port;
 
-		rc = state_put_backend(state, old_service, names[i], &backends[i], err);
+		rc = put_moved(state, old_service, names[i], &backends[i], err);
 		backends[i].port = port == old.port ? options.port : port;
 		// agents serve the new one by its name; their hosts keep the old VIP as long as the copy drains
 		if (!rc && stays[i])
-			rc = state_put_backend(state, next, names[i], &backends[i], err);
+			rc = put_moved(state, next, names[i], &backends[i], err);
 	}
-	return rc ? rc : state_drain_service(state, old_service, wait_ms, err);
+	if (!rc)
+		rc = state_drain_service(state, old_service, wait_ms, err);
+	if (rc)
+		state_poison(state, err);
+	return rc;
 }
 
 // --- the end ---

@@ -5,6 +5,8 @@
 
 #include "director/state.h"
 
+// A change of several steps has failed in the middle: the turn is to be taken back. -EIO.
+int state_poison(struct state *state, const struct err *why);
 // One row into the turn; text NULL: away with it. A failure poisons the turn. 0 or -EIO.
 int state_row(struct state *state, enum store_kind kind, const char *owner, const char *name, const char *text,
 	struct err *err);

@@ -53,6 +53,8 @@ static int restore_backend(struct state *state, const char *owner, const char *n
 	struct backend *backend = service ? model_backend(service, name) : NULL;
 	struct backend_options options;
 
+	if (backend && backend->agent) // has got the name meanwhile, and makes way again
+		backend = NULL;
 	if (!text) {
 		if (backend)
 			state_drop_backend(state, backend);

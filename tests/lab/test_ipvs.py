@@ -389,6 +389,43 @@ def test_move_of_a_service(t, d):
     assert f"{VIP}/32" not in t.di.addresses("brass0") and f"{new}/32" in t.di.addresses("brass0")
 
 
+def test_a_move_beside_an_agent_that_waits(t, d):
+    """An agent waits for the name of a backend that was made through the API, and goes on waiting at the new address."""
+    new = "10.1.0.110"
+    dr_servers(t, VIP, new)
+    make_web(t, d)
+    Agent(t.r2, [d], {"web": {}}, ttl="5s")
+    wait_for(lambda: "r2" in d.get("/agent"), what="the agent is heard")
+    assert d.api("PATCH", "/service/web?move=1&drain=60s", {"host": new})[0] == 200
+    backends = d.get("/service/web?expand=1")["backends"]
+    assert {name: b["origin"] for name, b in backends.items()} == {"r1": "api", "r2": "api", "r3": "api"}
+    assert d.get("/service/web.old")["leaving"] and load(t.cl, new, n=9)["servers"] == {"r1": 3, "r2": 3, "r3": 3}
+    assert d.api("PATCH", "/service/web/r2?move=1&drain=60s", {"host": "10.1.0.109"})[0] == 200
+    assert d.get("/service/web/r2")["origin"] == "api" and d.get("/service/web/r2")["options"]["host"] == "10.1.0.109"
+    document = d.get("/config")
+    d.kill9()
+    d.start()
+    assert d.get("/config") == document
+
+
+def test_a_document_that_fails_late_is_taken_back(t, d):
+    """What is refused in its middle is found when some of it is staged: a backend that drains since its agent has moved on."""
+    Agent(t.r1, [d], {"web": {}}, ttl="5s")
+    d.make("web", host=VIP, port=80)
+    wait_for(lambda: ipvs(t.di)[f"TCP {VIP}:80"].weights() == {f"{RIP}:80": 100}, 10, "r1 is up")
+    assert d.api("PATCH", "/service/web?move=1&drain=60s", {"host": "10.1.0.110"})[0] == 200
+    wait_for(lambda: ipvs(t.di)["TCP 10.1.0.110:80"].weights() == {f"{RIP}:80": 100}, 10, "r1 is up at the new address")
+    services, table = sorted(d.get("/service")), rules(t.di)
+    old = {**WEB, "backends": {"r1": {"host": RIP, "method": "dr", "pulse": NO_PULSE}}}
+    document = {"other": {"host": VIP, "port": 81}, "web": {"host": "10.1.0.110", "port": 80}, "web.old": old}
+    status, answer = d.api("PUT", "/config", {"services": document})
+    assert status == 409 and "move it back" in answer["error"], answer
+    assert sorted(d.get("/service")) == services and rules(t.di) == table
+    d.kill9()
+    d.start()
+    assert sorted(d.get("/service")) == services and rules(t.di) == table
+
+
 @pytest.mark.parametrize("method", ["dr", "ipip"])
 def test_move_of_a_service_with_agents(t, d, method):
     """Hosts have both VIPs while old connections last; what is open stays open, what is new goes to the new address."""
