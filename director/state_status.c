@@ -65,6 +65,29 @@ static void store_verdict(struct state *state, const struct backend *backend)
 		log_error("%s/%s: the verdict cannot be stored: %s", service, backend->name, err.text);
 }
 
+// Can it be well and have weight 0 all the same? Sorry servers, other zones and versions without a share do.
+static bool may_rest(const struct service *service)
+{
+	const struct pool_options *pool = service->pool;
+
+	return service->split || (pool && (pool->zones.prefer.count || pool->sorry.count));
+}
+
+// What a backend is taken for that has just been given a pulse, and of whose last verdict nothing is known. A row says
+// when it is down, and one that got nothing when the last run ended may not have been checked yet; one that may rest is
+// up, or every restart would take its service's quorum for lost: it is checked at once. Who serves without a pulse is
+// not taken out.
+static void presume(struct state *state, struct backend *backend, bool is_new)
+{
+	const struct service *service = backend->service;
+	struct judge *judge = &backend->health->judge;
+
+	if (state->restoring && reconcile_serves(state->reconcile, &service->key, &backend->place.at))
+		judge_set(judge, JUDGE_UP, 0);
+	else if (state->restoring ? may_rest(service) : !is_new)
+		judge_set(judge, JUDGE_UP, clock_now_ms());
+}
+
 void state_watch(struct state *state, struct backend *backend, bool is_new)
 {
 	const bool had_pulse = backend->health, restoring = state->restoring;
@@ -76,11 +99,8 @@ void state_watch(struct state *state, struct backend *backend, bool is_new)
 	if (!had_pulse && model_pulse(backend) && model_health(backend)) {
 		if (is_new && kept)
 			*backend->health = kept->health;
-		// a row says when it is down, and one that got nothing when the last run ended may not have been
-		// checked yet; who serves without a pulse is not taken out
-		else if (restoring ? reconcile_serves(state->reconcile, &backend->service->key, &backend->place.at)
-				   : !is_new)
-			judge_set(&backend->health->judge, JUDGE_UP, restoring ? 0 : clock_now_ms());
+		else
+			presume(state, backend, is_new);
 	}
 	backend->path = model_probe_way(backend, &way) ? state_path_get(state, &way) : NULL;
 	if (health_watch(state->health, backend))

@@ -175,6 +175,25 @@ def test_programs_of_the_quorum(t):
     assert not os.path.exists("/tmp/never")
 
 
+def test_a_restart_keeps_the_quorum(t):
+    """Who stands aside has weight 0 in the kernel and is well: zone b counts, and the sorry server is not called."""
+    out = os.path.join(t.di.directory("programs"), "out")
+    d = Director(t.di, on_quorum_up=[program(t, "up", out)], on_quorum_down=[program(t, "down", out)])
+    ready(t)
+    make(t, d, labels=[{"zone": "a"}, {"zone": "a"}, {"zone": "b"}], zones={"prefer": ["a"]}, quorum={"up": 3}, panic=80, sorry=["sorry"])
+    d.make("web/sorry", host="10.1.0.109", method="dr", pulse={"type": "none"})
+    wait_for(lambda: d.get("/service/web")["serving"]["quorum"], what="it has its quorum")
+    wait_for(lambda: read(out)[-1:] == ["web up 3/3 "], what="that is told")
+    told, table, last = len(read(out)), rules(t.di), d.get("/events")[-1]["id"]
+    d.kill9()
+    d.start()
+    assert rules(t.di) == table and d.get("/status")["kernel_messages"] == 0
+    wait_for(lambda: len(read(out)) > told, what="up is told again")
+    wait_for(lambda: d.get("/service/web/r3")["metrics"]["health"] == 1, what="r3 is checked")
+    assert read(out)[told:] == ["web up 3/3 "] and rules(t.di) == table
+    assert [e["new"] for e in d.get(f"/events?since={last}") if e["what"] in ("quorum", "panic")] == ["there"]
+
+
 def test_a_program_that_hangs_is_killed(t):
     out = os.path.join(t.di.directory("programs"), "out")
     d = Director(t.di, on_quorum_down=[program(t, "down", out, "sleep 987 & sleep 988")])
