@@ -37,8 +37,8 @@ struct announcement {
 struct vip {
 	uv_loop_t *loop;
 	struct netsock *sock; // NULL: "none"
-	int ifindex;
-	bool is_dummy;
+	int ifindex;          // 0: the device is away
+	bool seen, is_dummy;  // when it was last there
 	char device[IFNAMSIZ];
 	struct held *held, *changed;
 	struct announcement *announcements;
@@ -51,11 +51,13 @@ static int find_device(struct vip *vip, struct iflink **ret_links, size_t *ret_c
 	const struct iflink *link = rc ? NULL : iflink_find(*ret_links, *ret_count, vip->device);
 
 	vip->ifindex = link ? link->index : 0;
-	vip->is_dummy = link && strcmp(link->kind, "dummy") == 0;
+	vip->seen |= link != NULL;
+	if (link)
+		vip->is_dummy = strcmp(link->kind, "dummy") == 0;
 	return rc;
 }
 
-// Finds the device, makes it when there is none, sets it up.
+// Finds the device, makes it when there never was one, or a dummy, sets it up.
 static int prepare_device(struct vip *vip, struct err *err)
 {
 	struct iflink *links = NULL;
@@ -63,6 +65,10 @@ static int prepare_device(struct vip *vip, struct err *err)
 	int rc = find_device(vip, &links, &count, err);
 
 	free(links);
+	// somebody is about to make it again (ifdown and ifup), and could not in the place of our dummy
+	if (!rc && !vip->ifindex && vip->seen && !vip->is_dummy)
+		return err_set(
+			err, -ENODEV, "vip_device", "device %s is gone; it was no dummy, and is not made", vip->device);
 	if (!rc && !vip->ifindex) {
 		rc = iflink_add_dummy(vip->sock, vip->device, err);
 		if (rc == -EOPNOTSUPP)

@@ -352,6 +352,23 @@ def test_a_vip_that_was_there_stays(t):
     assert f"{t.vip}/32" in t.di.addresses("eth0")
 
 
+def test_a_real_vip_device_that_is_away_is_not_made(t):
+    """ifdown and ifup: whoever makes the device again finds its name free; then the VIPs are put back."""
+    pair = "link add real0 type veth peer name real1"
+    t.di.ip(pair)
+    d = Director(t.di, vip_device="real0", resync="1s")
+    d.make("web", host=t.vip, port=80)
+    t.di.ip("link del real0")
+    status, answer = d.api("PUT", "/service/late", {"host": "10.1.0.111", "port": 80})
+    assert status == 500 and "device real0 is gone" in answer["error"] and d.get("/service") == ["web"]
+    wait_for(lambda: "resync: device real0 is gone" in d.log(), what="a resync missed it")
+    assert t.di.link("real0") is None
+    t.di.ip(pair)
+    wait_for(lambda: f"{t.vip}/32" in t.di.addresses("real0"), what="the VIP is back")
+    d.make("late", host="10.1.0.111", port=80)
+    assert "10.1.0.111/32" in t.di.addresses("real0")
+
+
 def test_vip_device_none(t):
     d = Director(t.di, vip_device="none")
     d.make("web", host=t.vip, port=80)
