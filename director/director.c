@@ -3,7 +3,6 @@
 #include "director/director.h"
 
 #include "director/api.h"
-#include "director/desired.h"
 #include "director/diagnose.h"
 #include "director/hook.h"
 #include "director/http_server.h"
@@ -309,10 +308,9 @@ static void verdict_changed(void *ctx, struct backend *backend)
 	diagnose_changed(((struct director *)ctx)->diagnose, backend);
 }
 
-static void quorum_changed(void *ctx, const struct service *service)
+static void quorum_changed(void *ctx, const char *service, bool there, uint32_t up, uint32_t needed)
 {
-	hook_quorum(((struct director *)ctx)->hook, service->name, service->serving.quorum == POOL_QUORUM_THERE,
-		service->serving.well, desired_quorum(service));
+	hook_quorum(((struct director *)ctx)->hook, service, there, up, needed);
 }
 
 static void health_changed(void *ctx, struct backend *backend, const char *why)

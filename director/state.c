@@ -169,9 +169,11 @@ void state_drop_service(struct state *state, struct service *service)
 	leave_key(state, service);
 	if (service->pool_due)
 		LL_DELETE2(state->pool_services, service, pool_next);
-	if (service->serving.quorum == POOL_QUORUM_THERE && state->quorum_changed) {
+	if (service->serving.quorum != POOL_QUORUM_UNKNOWN) {
+		const enum pool_quorum was = service->serving.quorum;
+
 		service->serving.quorum = POOL_QUORUM_LOST;
-		state->quorum_changed(state->ctx, service);
+		state_note_quorum(state, service, was);
 	}
 	for (struct backend *b = service->backends; b; b = b->next) {
 		state_touch_host_of(state, b);

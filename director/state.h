@@ -27,6 +27,7 @@
 #include "director/vip.h"
 
 struct kept_verdict;
+struct turned_quorum;
 struct stale_row;
 struct found_mark;
 
@@ -65,8 +66,8 @@ struct state {
 	void (*lease_due)(void *ctx, msec_t due_ms);
 	// there is something for state_tick
 	void (*tick_due)(void *ctx);
-	// the quorum of a service is there, or lost (service->serving); the service may be about to go
-	void (*quorum_changed)(void *ctx, const struct service *service);
+	// the quorum of a service is there, or lost, also since the service is gone; the turn that it comes of stands
+	void (*quorum_changed)(void *ctx, const char *service, bool there, uint32_t up, uint32_t needed);
 	// there are new events
 	void (*happened)(void *ctx);
 	void *ctx;
@@ -82,6 +83,7 @@ struct state {
 	struct service *pool_services;        // whose weights are to be worked out
 	struct stale_row *stale, *stale_next; // rows of the two lists of what is ours that may go now, after this turn
 	struct stale_row *strange;     // and those of VIPs that this turn has found on the device: they are not ours
+	struct turned_quorum *quorums; // that were something else before this turn
 	struct kept_verdict *verdicts; // of backends that went in this turn: they may come back by another name
 	bool restoring;                // rows are read: what they name was there before
 };

@@ -98,6 +98,10 @@ bool state_suspect_tick(struct state *state); // -- state_passive.c
 // Any row into the model, or out of it (text NULL): taking a turn back is loading the rows of before. -- state_load.c
 void state_restore_row(void *state, enum store_kind kind, const char *owner, const char *name, const char *text);
 
+// The quorum of a service has become another one, or goes with it. -- state_turn.c
+void state_note_quorum(struct state *state, const struct service *service, enum pool_quorum was);
+void state_forget_quorums(struct state *state);
+
 // The service's key is no longer used: its row in the list of what is ours goes with a later turn. -- state_turn.c
 void state_note_stale_key(struct state *state, const struct ipvs_key *key);
 void state_free_stale(struct state *state);

@@ -401,5 +401,6 @@ void state_clear(struct state *state)
 			state_unwatch(state, b);
 	model_clear(&state->model);
 	state_free_stale(state);
+	state_forget_quorums(state);
 	state_forget_verdicts(state);
 }

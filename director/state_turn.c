@@ -84,6 +84,61 @@ static void drop_strange(struct state *state)
 	store_end(state->store, NULL);
 }
 
+// --- the programs of quorums ---
+
+// Of a service: what its quorum was before this turn, and what it last came to. A program is run when it is clear that
+// the turn stands, and only if it is something else then: a service may go and come again in one turn.
+struct turned_quorum {
+	UT_hash_handle hh; // in state->quorums
+	enum pool_quorum was;
+	uint32_t up, needed;
+	char service[MODEL_NAME_MAX + 1];
+};
+
+void state_note_quorum(struct state *state, const struct service *service, enum pool_quorum was)
+{
+	struct turned_quorum *turned = NULL;
+
+	HASH_FIND_STR(state->quorums, service->name, turned);
+	if (!turned) {
+		turned = calloc(1, sizeof(*turned));
+		if (!turned) {
+			log_error("service %s: out of memory: the program of its quorum is not run", service->name);
+			return;
+		}
+		turned->was = was;
+		snprintf(turned->service, sizeof(turned->service), "%s", service->name);
+		HASH_ADD_STR(state->quorums, service, turned);
+	}
+	turned->up = service->serving.well;
+	turned->needed = desired_quorum(service);
+}
+
+void state_forget_quorums(struct state *state)
+{
+	struct turned_quorum *turned, *next;
+
+	HASH_ITER (hh, state->quorums, turned, next) {
+		HASH_DEL(state->quorums, turned);
+		free(turned);
+	}
+}
+
+static void tell_quorums(struct state *state)
+{
+	for (const struct turned_quorum *turned = state->quorums; turned; turned = turned->hh.next) {
+		const struct service *service = model_service(&state->model, turned->service);
+		const bool was = turned->was == POOL_QUORUM_THERE;
+		const enum pool_quorum gone = was ? POOL_QUORUM_LOST : turned->was,
+				       now = service ? service->serving.quorum : gone;
+
+		if (now != turned->was && now != POOL_QUORUM_UNKNOWN && state->quorum_changed)
+			state->quorum_changed(
+				state->ctx, turned->service, now == POOL_QUORUM_THERE, turned->up, turned->needed);
+	}
+	state_forget_quorums(state);
+}
+
 // --- services whose backends depend on each other ---
 
 // Versions of a split come and go with the health of their backends; who gets their share is said once.
@@ -130,8 +185,7 @@ static void say_quorum(struct state *state, struct service *service, enum pool_q
 	snprintf(why, sizeof(why), "%u backends are up, it needs %u%s", service->serving.well, desired_quorum(service),
 		service->serving.sorry ? "; the sorry servers serve" : "");
 	say_change(state, service, "quorum", quorum_name(was), quorum_name(now), why, now == POOL_QUORUM_LOST);
-	if (state->quorum_changed)
-		state->quorum_changed(state->ctx, service);
+	state_note_quorum(state, service, was);
 }
 
 // How the backends of a service serve together has changed.
@@ -354,6 +408,7 @@ int state_settle(struct state *state, struct err *err)
 	store_stands(state->store);
 	reconcile_stands(state->reconcile);
 	state_forget_verdicts(state);
+	tell_quorums(state);
 	if (state->trim)
 		footprint_shrink();
 	state->trim = false;

@@ -175,6 +175,31 @@ def test_programs_of_the_quorum(t):
     assert not os.path.exists("/tmp/never")
 
 
+def test_programs_are_run_for_what_stands(t):
+    """Not for a change that is refused, nor for a service that moves: it has its quorum before and afterwards."""
+    out = os.path.join(t.di.directory("programs"), "out")
+    d = Director(t.di, on_quorum_up=[program(t, "up", out)], on_quorum_down=[program(t, "down", out)])
+    ready(t)
+    new = "10.1.0.110"
+    for server in t.servers:
+        server.ip(f"addr add {new} dev lo")
+    make(t, d, quorum={"up": 3})
+    told = lambda: [line for line in read(out) if line.startswith("web ")]
+    wait_for(lambda: told()[-1:] == ["web up 3/3 "], what="up is told")
+    before = told()
+    # the kernel wants no real server of the other family while connections are synchronised
+    t.di.run("ipvsadm", "--start-daemon", "master")
+    six = {"host": t.r1.v6, "method": "ipip", "pulse": {"type": "none"}}
+    other = {"host": t.vip, "port": 81, "quorum": {"up": 1}, "backends": {"six": six}}
+    assert d.api("PUT", "/config", {"services": {"other": other}})[0] == 500
+    assert weights(t) == [100, 100, 100] and d.get("/service/web")["serving"]["quorum"]
+    assert d.api("PATCH", "/service/web?move=1&drain=1s", {"host": new})[0] == 200
+    assert d.get("/service/web")["serving"]["quorum"] and d.get("/service/web")["options"]["host"] == new
+    assert d.api("DELETE", "/service/web")[0] == 200
+    wait_for(lambda: told()[-1:] == ["web down 3/3 "], what="down is told")
+    assert told() == before + ["web down 3/3 "] and not [line for line in read(out) if line.startswith("other ")]
+
+
 def test_a_restart_keeps_the_quorum(t):
     """Who stands aside has weight 0 in the kernel and is well: zone b counts, and the sorry server is not called."""
     out = os.path.join(t.di.directory("programs"), "out")
