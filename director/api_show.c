@@ -107,6 +107,17 @@ static void write_via(struct out *out, const struct backend *backend, const stru
 	out_string(out, path->problem);
 }
 
+// Why they cannot be made at present.
+static void write_check_problem(struct out *out, const struct backend *backend)
+{
+	const char *problem = health_problem(backend);
+
+	if (!problem)
+		return;
+	out_key(out, "check_problem");
+	out_string(out, problem);
+}
+
 // Of the certificate that its pulse was shown.
 static void write_expiry(struct out *out, const struct backend *backend)
 {
@@ -161,6 +172,7 @@ static void write_backend(struct api *api, struct out *out, const struct backend
 		write_counters(out, reconcile_find(counted, count, backend));
 	write_max_packet(api, out, backend);
 	write_via(out, backend, api->state);
+	write_check_problem(out, backend);
 	write_expiry(out, backend);
 	if (backend->drain)
 		write_drain(out, backend->drain);

@@ -21,12 +21,14 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #define TICK_MS 1000
 #define STANDBY_AGE_MS 1000
 #define LEASE_BEAT_MS 250 // while there are agents
 #define LEASE_LATE_MS 250 // a loop that is busy is late as well
+#define DESCRIPTORS 65536 // connections of the API, and one or two for each check under way
 
 struct director {
 	struct config *config;
@@ -592,6 +594,17 @@ static void stop(struct director *d)
 	uv_loop_close(&d->loop);
 }
 
+// What a shell gives is 1,024, for the sake of select(2), which nothing here uses.
+static void raise_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= DESCRIPTORS)
+		return;
+	limit.rlim_cur = limit.rlim_max < DESCRIPTORS ? limit.rlim_max : DESCRIPTORS;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int director_recover(const struct config *config)
 {
 	char kept[sizeof(config->store) + 16];
@@ -614,6 +627,7 @@ int director_run(struct config *config, const char *path, const json_t *options)
 	int code = EXIT_FINE;
 
 	signal(SIGPIPE, SIG_IGN);
+	raise_descriptors();
 	// programs that we start (checks, on_quorum_up) inherit no capabilities of the unit's
 	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
 	init_handles(&d);

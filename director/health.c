@@ -4,6 +4,8 @@
 
 #include "shared/clock.h"
 #include "shared/http_client.h"
+#include "shared/log.h"
+#include "shared/util.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -13,6 +15,7 @@
 #define NOT_READY_MS 10 // until a path is asked for again
 // Backends that nobody knows yet are checked at once, but not all at the same moment.
 #define AT_ONCE_PER_MS 4
+#define SAY_MS 1000 // between two warnings of checks that cannot be carried out: mostly it is all of them
 
 struct health {
 	struct check_env env;
@@ -20,6 +23,8 @@ struct health {
 	struct probes *probes;
 	msec_t slot_ms; // the last moment that was given to one that nobody knows
 	unsigned int in_slot;
+	msec_t said_ms;      // the last warning; 0: there was none
+	unsigned int unsaid; // problems since then
 };
 
 // Lives until its timer is closed, which may be after its backend has gone.
@@ -27,11 +32,14 @@ struct pulse {
 	struct health *health;
 	struct backend *backend;
 	msec_t interval_ms;
+	int kind; // enum check_kind
 	struct probe *probe;
 	struct probe_wait wait;
 	msec_t started_ms; // the last check
 	msec_t heard_ms;   // its result; 0: there is none yet
 	uint32_t phase;    // on the grid of its interval, see judge.h
+	char *problem;     // why the last one could not be carried out; NULL: it could
+	bool said;         // the problem
 	uv_timer_t timer;
 };
 
@@ -105,10 +113,57 @@ static void sleep_until(struct pulse *pulse, msec_t due_ms)
 static void sleep_until_due(struct pulse *pulse)
 {
 	const struct backend *backend = pulse->backend;
+	struct judge judge = backend->health->judge;
 
+	// the second look after a failure is at once, but one that cannot be had would be tried without a pause
+	if (pulse->problem)
+		judge.against = 0;
 	sleep_until(pulse,
-		judge_due(&backend->health->judge, model_judge(backend), pulse->interval_ms, pulse->phase,
-			pulse->started_ms, clock_now_ms()));
+		judge_due(&judge, model_judge(backend), pulse->interval_ms, pulse->phase, pulse->started_ms,
+			clock_now_ms()));
+}
+
+static void say_problem(struct pulse *pulse)
+{
+	static const char *const verdicts[] = {
+		[JUDGE_UNKNOWN] = "unknown",
+		[JUDGE_UP] = "up",
+		[JUDGE_DOWN] = "down",
+	};
+	struct health *health = pulse->health;
+	const struct backend *backend = pulse->backend;
+	const msec_t now = clock_now_ms();
+	char others[40] = "";
+
+	if (health->said_ms && now - health->said_ms < SAY_MS) {
+		health->unsaid++;
+		return;
+	}
+	if (health->unsaid)
+		snprintf(others, sizeof(others), " (%u others before)", health->unsaid);
+	log_warning("%s/%s: cannot be checked, and stays %s: %s%s", backend->service->name, backend->name,
+		verdicts[backend->health->judge.verdict], pulse->problem, others);
+	health->said_ms = now;
+	health->unsaid = 0;
+	pulse->said = true;
+}
+
+static void set_problem(struct pulse *pulse, const char *problem)
+{
+	const struct backend *backend = pulse->backend;
+	const bool had = pulse->problem;
+
+	if (!had && !problem)
+		return;
+	free(pulse->problem);
+	pulse->problem = problem ? strdup(problem) : NULL;
+	if (pulse->problem && !had)
+		say_problem(pulse);
+	if (problem)
+		return;
+	if (pulse->said)
+		log_info("%s/%s: can be checked again", backend->service->name, backend->name);
+	pulse->said = false;
 }
 
 static void on_result(void *ctx, const struct check_result *result)
@@ -119,6 +174,12 @@ static void on_result(void *ctx, const struct check_result *result)
 	const struct health_hooks *hooks = &pulse->health->hooks;
 	const uint32_t part = judge_accumulated_part(health->passed, health->filled);
 
+	// that is this host's fault, and no result
+	set_problem(pulse, result->outcome == CHECK_BROKEN ? result->reason : NULL);
+	if (result->outcome == CHECK_BROKEN) {
+		sleep_until_due(pulse);
+		return;
+	}
 	pulse->heard_ms = clock_now_ms();
 	const bool changed = health_record(health, model_judge(backend), pulse->interval_ms,
 		result->outcome == CHECK_PASS, result->reason, pulse->heard_ms);
@@ -154,7 +215,7 @@ static void on_due(uv_timer_t *timer)
 		char reason[120];
 
 		snprintf(reason, sizeof(reason), "cannot start the check: %s", strerror(-rc));
-		on_result(pulse, &(struct check_result) { check_outcome_of(rc), reason, 0 });
+		on_result(pulse, &(struct check_result) { check_outcome_of_start(pulse->kind, rc), reason, 0 });
 	}
 }
 
@@ -177,9 +238,19 @@ const struct probe *health_probe(const struct backend *backend)
 	return pulse ? pulse->probe : NULL;
 }
 
+const char *health_problem(const struct backend *backend)
+{
+	const struct pulse *pulse = backend->watch;
+
+	return pulse ? pulse->problem : NULL;
+}
+
 static void pulse_closed(uv_handle_t *handle)
 {
-	free(handle->data);
+	struct pulse *pulse = handle->data;
+
+	free(pulse->problem);
+	free(pulse);
 }
 
 void health_forget(struct backend *backend)
@@ -225,6 +296,7 @@ int health_watch(struct health *health, struct backend *backend)
 	}
 	pulse->health = health;
 	pulse->backend = backend;
+	pulse->kind = spec->kind;
 	pulse->interval_ms = spec->interval_ms;
 	backend->watch = pulse;
 	uv_timer_init(health->env.loop, &pulse->timer);

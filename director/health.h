@@ -30,6 +30,9 @@ const struct check_env *health_env(const struct health *health);
 int health_watch(struct health *health, struct backend *backend);
 // The probe that the backend's pulse asks, NULL without a pulse.
 const struct probe *health_probe(const struct backend *backend);
+// Why its last check could not be carried out, for people; NULL: it could. That is this host's fault (no descriptors, a
+// file that cannot be read), and its verdict stays as it was.
+const char *health_problem(const struct backend *backend);
 // Ends it; to be called before the backend goes.
 void health_forget(struct backend *backend);
 

@@ -5,6 +5,7 @@
 #include "shared/util.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uthash.h>
@@ -235,23 +236,12 @@ static int begin(struct probe *probe, bool straight)
 	return check_start(probes->env, spec, &target, on_result, probe, &probe->check);
 }
 
-static void on_result(void *ctx, const struct check_result *result)
+// To all who wait for it.
+static void conclude(struct probe *probe, const struct check_result *result)
 {
-	struct probe *probe = ctx;
-	const struct probe_hooks *hooks = &probe->probes->hooks;
-	const enum check_outcome outcome = result->outcome;
 	const uint32_t run = probe->runs;
 
-	probe->check = NULL;
-	if (probe->again) {
-		probe->again = false;
-		hooks->asked(hooks->ctx, probe->path, outcome);
-	} else if (!probe->straight && !hooks->heard(hooks->ctx, &probe->key.spec->spec, probe->path, outcome) &&
-		begin(probe, true) == 0) {
-		probe->again = true;
-		return;
-	}
-	note_rejection(probe, outcome);
+	note_rejection(probe, result->outcome);
 	keep(probe, result);
 	// whoever is told may ask for another run, or leave, and the last one takes the probe along
 	probe->users++;
@@ -262,6 +252,36 @@ static void on_result(void *ctx, const struct check_result *result)
 		tell(wait, result);
 	}
 	probe_leave(probe, &(struct probe_wait) { 0 });
+}
+
+// Silence along the path alone must not count, so it does not when this cannot be had.
+static void ask_straight(struct probe *probe)
+{
+	const int rc = begin(probe, true);
+	char reason[120];
+
+	probe->again = !rc;
+	if (!rc)
+		return;
+	snprintf(reason, sizeof(reason), "cannot start the check: %s", strerror(-rc));
+	conclude(probe, &(struct check_result) { check_outcome_of_start(probe->key.spec->spec.kind, rc), reason, 0 });
+}
+
+static void on_result(void *ctx, const struct check_result *result)
+{
+	struct probe *probe = ctx;
+	const struct probe_hooks *hooks = &probe->probes->hooks;
+	const enum check_outcome outcome = result->outcome;
+
+	probe->check = NULL;
+	if (probe->again) {
+		probe->again = false;
+		hooks->asked(hooks->ctx, probe->path, outcome);
+	} else if (!probe->straight && !hooks->heard(hooks->ctx, &probe->key.spec->spec, probe->path, outcome)) {
+		ask_straight(probe);
+		return;
+	}
+	conclude(probe, result);
 }
 
 int probe_run(struct probe *probe, msec_t max_age_ms, struct probe_wait *wait, check_done_fn done, void *ctx)

@@ -288,7 +288,7 @@ enum check_outcome state_ask_agent(void *ctx, const struct inet_endpoint *real, 
 
 	*ret_why = "has not registered";
 	if (!agent)
-		return CHECK_BROKEN;
+		return CHECK_WRONG;
 	*ret_why = "is lost: its lease ran out";
 	if (agent->lost)
 		return CHECK_TIMEOUT;

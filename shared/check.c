@@ -87,6 +87,10 @@ enum check_outcome check_outcome_of(int error)
 	case -EHOSTUNREACH:
 	case -ENETUNREACH:
 	case -EHOSTDOWN:
+	// of ICMP messages
+	case -ENONET:
+	case -ENOPROTOOPT:
+	case -EACCES:
 		return CHECK_UNREACHABLE;
 	case -EPROTO: // of libcurl, see http_client.h
 	case -EKEYREJECTED:
@@ -94,6 +98,12 @@ enum check_outcome check_outcome_of(int error)
 	default:
 		return CHECK_BROKEN;
 	}
+}
+
+enum check_outcome check_outcome_of_start(int kind, int error)
+{
+	// a program that may not be run is no network that says no
+	return kind == CHECK_EXEC ? CHECK_BROKEN : check_outcome_of(error);
 }
 
 void check_explain(int fd, enum check_outcome *outcome, const char **why)

@@ -52,7 +52,8 @@ enum check_outcome {
 	CHECK_NO_PROTOCOL, // protocol unreachable
 	CHECK_PROHIBITED,  // by a filter
 	CHECK_WRONG,       // an answer, but not the expected one
-	CHECK_BROKEN,      // the check itself could not be carried out
+	// the check itself could not be carried out: that is this host's fault, and says nothing of the real server
+	CHECK_BROKEN,
 };
 
 #define CHECK_COMMAND_MAX 256
@@ -201,6 +202,8 @@ int check_parts(const struct check_args *args, struct check_spec ret[CHECK_PARTS
 
 // The outcome that an errno of connect(2) stands for.
 enum check_outcome check_outcome_of(int error);
+// The outcome that an error of check_start stands for.
+enum check_outcome check_outcome_of_start(int kind, int error);
 // What a failed socket of a path that explains was told; outcome and why stay where it was nothing.
 void check_explain(int fd, enum check_outcome *outcome, const char **why);
 

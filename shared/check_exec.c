@@ -202,7 +202,7 @@ static void on_exit_of(uv_process_t *process, int64_t code, int signal)
 		snprintf(why, sizeof(why), "ended by signal %d (%s)", signal, strsignal(signal));
 	else
 		snprintf(why, sizeof(why), "exit code %d", (int)code);
-	finish(check, signal ? CHECK_BROKEN : code ? CHECK_WRONG : CHECK_PASS, why);
+	finish(check, signal || code ? CHECK_WRONG : CHECK_PASS, why);
 	close_handles(check);
 }
 

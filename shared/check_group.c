@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Several checks side by side. all: over with the first that fails; any: over with the first that passes.
+// Several checks side by side. all: over with the first that fails; any: over with the first that passes. One that
+// cannot be carried out is neither.
 #include "shared/check.h"
 
 #include "shared/util.h"
@@ -21,7 +22,7 @@ struct group_check {
 	bool any;
 	int count, left;
 	int64_t expires_s;         // the earliest
-	enum check_outcome failed; // the first failure
+	enum check_outcome failed; // the first failure that counts, see note_failure
 	char reason[REASON_MAX];
 	size_t len;
 	uv_timer_t turn; // for what is known before anything runs
@@ -53,13 +54,21 @@ static void finish(struct group_check *group, enum check_outcome outcome, const 
 
 static void note_failure(struct group_check *group, const struct check_result *result)
 {
+	const bool broken = result->outcome == CHECK_BROKEN;
 	int n;
 
-	if (!group->len)
+	// a part that could not be carried out might have passed: with all, another's failure settles it, with any,
+	// nothing but a pass does
+	if (!group->len || (group->any ? broken : group->failed == CHECK_BROKEN))
 		group->failed = result->outcome;
 	n = snprintf(
 		group->reason + group->len, REASON_MAX - group->len, "%s%s", group->len ? "; " : "", result->reason);
 	group->len += n > 0 && (size_t)n < REASON_MAX - group->len ? (size_t)n : REASON_MAX - 1 - group->len;
+}
+
+static bool has_failed(const struct group_check *group)
+{
+	return group->len && (!group->left || (!group->any && group->failed != CHECK_BROKEN));
 }
 
 // Returns whether the group is over.
@@ -72,13 +81,13 @@ static bool take(struct group_check *group, const struct check_result *result)
 		group->expires_s = result->expires_s;
 	if (!passed)
 		note_failure(group, result);
-	if (passed == group->any || !group->left) {
-		const bool good = group->any ? passed : !group->len; // one that could not start has failed as well
-
-		finish(group, good ? CHECK_PASS : group->failed, good ? result->reason : group->reason);
-		return true;
-	}
-	return false;
+	if (passed && (group->any || (!group->left && !group->len)))
+		finish(group, CHECK_PASS, result->reason);
+	else if (has_failed(group))
+		finish(group, group->failed, group->reason);
+	else
+		return false;
+	return true;
 }
 
 static void on_result(void *ctx, const struct check_result *result)
@@ -113,14 +122,14 @@ static void start_part(struct group_check *group, const struct check_env *env, c
 	snprintf(reason, sizeof(reason), "cannot start the check of type %s: %s", check_kind_name(part->kind),
 		strerror(-rc));
 	group->left--;
-	note_failure(group, &(struct check_result) { check_outcome_of(rc), reason, 0 });
+	note_failure(group, &(struct check_result) { check_outcome_of_start(part->kind, rc), reason, 0 });
 }
 
 static void on_turn(uv_timer_t *timer)
 {
 	struct group_check *group = timer->data;
 
-	if (group->len && (!group->any || !group->left))
+	if (has_failed(group))
 		finish(group, group->failed, group->reason);
 }
 

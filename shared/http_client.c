@@ -34,6 +34,7 @@ struct http_call {
 	size_t len, room;
 	char error[CURL_ERROR_SIZE];
 	struct sockpath path;
+	int no_socket; // why there was none, as -errno
 };
 
 struct watch {
@@ -80,7 +81,9 @@ static int error_of(CURLcode code, long os_error)
 	case CURLE_PEER_FAILED_VERIFICATION:
 		return -EKEYREJECTED;
 	case CURLE_SSL_CONNECT_ERROR:
+	case CURLE_SSL_CLIENTCERT: // the other side wants one
 	case CURLE_GOT_NOTHING:
+	case CURLE_SEND_ERROR:
 	case CURLE_RECV_ERROR:
 	case CURLE_WEIRD_SERVER_REPLY:
 	case CURLE_UNSUPPORTED_PROTOCOL: // HTTP/0.9
@@ -180,6 +183,9 @@ static void finish(struct http_call *call, CURLcode code, bool timed_out)
 	if (call->overflow) {
 		answer.error = -EMSGSIZE;
 		answer.text = "the answer is too large";
+	} else if (call->no_socket) { // libcurl would call it a connection that failed
+		answer.error = call->no_socket;
+		answer.text = strerror(-call->no_socket);
 	} else if (code != CURLE_OK) {
 		answer.error = error_of(code, os_error);
 		answer.text = *call->error ? call->error : curl_easy_strerror(code);
@@ -348,6 +354,16 @@ int http_client_new(uv_loop_t *loop, struct http_client **ret, struct err *err)
 	return 0;
 }
 
+static curl_socket_t open_socket(void *ctx, curlsocktype purpose, struct curl_sockaddr *at)
+{
+	struct http_call *call = ctx;
+	const int fd = socket(at->family, at->socktype | SOCK_CLOEXEC, at->protocol);
+
+	(void)purpose;
+	call->no_socket = fd < 0 ? -errno : 0;
+	return fd < 0 ? CURL_SOCKET_BAD : fd;
+}
+
 static int set_path(void *ctx, curl_socket_t fd, curlsocktype purpose)
 {
 	const struct http_call *call = ctx;
@@ -430,6 +446,8 @@ static void set_options(struct http_call *call, const struct http_request *reque
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, request->http2 ? two : (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_body);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, call);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, call);
 	set_body(easy, request);
 	if (request->tls)
 		set_tls(easy, request->tls);

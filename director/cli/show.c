@@ -471,7 +471,7 @@ static int show_why(const json_t *answer, const char *argument, FILE *out)
 	const json_t *diagnosis = json_object_get(answer, "diagnosis");
 	const char *status = string_at(answer, "status"), *reason = string_at(answer, "reason");
 	const char *text = string_at(diagnosis, "text"), *agent = string_at(answer, "node");
-	const char *problem = string_at(answer, "via_problem");
+	const char *problem = string_at(answer, "via_problem"), *check = string_at(answer, "check_problem");
 
 	print_line(out, "%s: %s%s%s", argument, status ? status : "-", reason ? ": " : "", reason ? reason : "");
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -487,6 +487,8 @@ static int show_why(const json_t *answer, const char *argument, FILE *out)
 		print_line(out, "  %-31s %s", "its agent", agent);
 	if (problem)
 		print_line(out, "checks cannot go along the path: %s", problem);
+	if (check)
+		print_line(out, "it cannot be checked, and stays as it was: %s", check);
 	print_line(out, "%s", text ? text : "this director does not say why");
 	return 0;
 }

@@ -250,7 +250,13 @@ def test_exec(web):
     assert d.api("PATCH", "/service/web/r1", {"pulse": {"args": {"command": ["/bin/true"]}}})[0] == 400
     d.configure(check_programs=[])
     d.process.signal(signal.SIGHUP)
-    wait_status(d, "r1", "down")
+    # which is no fault of the real server's
+    wait_for(lambda: "Permission denied" in d.get("/service/web/r1").get("check_problem", ""), what="it says that the program may not be run")
+    assert d.get("/service/web/r1")["status"] == "up"
+    assert "web/r1: cannot be checked, and stays up: cannot start the check: Permission denied" in d.log()
+    d.configure(check_programs=[folder])
+    d.process.signal(signal.SIGHUP)
+    wait_for(lambda: "check_problem" not in d.get("/service/web/r1"), what="it may be run again")
 
 
 def test_agent(web):
