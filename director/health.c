@@ -208,7 +208,7 @@ static void on_due(uv_timer_t *timer)
 	pulse->started_ms = now;
 	int rc = probe_run(pulse->probe, oldest(pulse, now), &pulse->wait, on_result, pulse);
 
-	if (rc == -EAGAIN) {
+	if (rc == -EINPROGRESS) {
 		pulse->started_ms = before;
 		sleep_until(pulse, now + NOT_READY_MS);
 	} else if (rc) {

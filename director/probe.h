@@ -18,7 +18,7 @@ struct probe;
 // What the owner knows of paths.
 struct probe_hooks {
 	// says where a run goes now: to, or the VIP to, along the path; straight: to the real server's own address all
-	// the same. -EAGAIN: the path is not ready yet
+	// the same. -EINPROGRESS: the path is not ready yet (-EAGAIN is what fork(2) says, too)
 	int (*aim)(void *ctx, const struct inet_endpoint *to, struct probe_path *path, bool straight,
 		struct check_target *ret);
 	// what became of a run along a path. False: that says nothing of the real server, which is to be asked
@@ -56,7 +56,7 @@ bool probe_is(const struct probe *probe, const struct check_spec *spec, const st
 bool probe_was_rejected(const struct probe *probe, msec_t max_age_ms, enum check_outcome *ret);
 
 // Asks for a result that is at most max_age_ms old. done is called once, at once or later. 0 or -errno; then done is
-// not called; -EAGAIN: the path is not ready yet.
+// not called; -EINPROGRESS: the path is not ready yet.
 int probe_run(struct probe *probe, msec_t max_age_ms, struct probe_wait *wait, check_done_fn done, void *ctx);
 
 #endif

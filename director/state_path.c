@@ -252,7 +252,7 @@ int state_aim(
 	const struct inet_endpoint real = { path->way.to.addr, path->way.to.port ? path->way.to.port : to->port };
 	const bool owned = reconcile_owns(state->reconcile, &path->key);
 	if (!owned && !path->refused)
-		return -EAGAIN;
+		return -EINPROGRESS;
 	ret->to = real;
 	// without a way to it the check shall say so, and nothing else
 	if (straight || !owned || path_way(state->path, &real.addr, clock_now_ms(), &way, NULL))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "director/health.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <setjmp.h> // cmocka.h needs these four
@@ -57,6 +58,21 @@ struct run {
 	int asked, changed;
 	enum check_outcome says, then; // the first time, and from then on
 };
+
+static int spawned; // programs that there was no process for
+
+// A host that has no more processes.
+int uv_spawn(uv_loop_t *loop, uv_process_t *process, const uv_process_options_t *options)
+{
+	int (*const real)(uv_loop_t *, uv_process_t *, const uv_process_options_t *) =
+		(int (*)(uv_loop_t *, uv_process_t *, const uv_process_options_t *))dlsym(RTLD_NEXT, "uv_spawn");
+	uv_process_options_t none = *options;
+
+	none.file = "/no/such/program"; // the handle must be made all the same
+	real(loop, process, &none);
+	spawned++;
+	return UV_EAGAIN;
+}
 
 static enum check_outcome answer(void *ctx, const struct inet_endpoint *real, const char **ret_why)
 {
@@ -197,10 +213,25 @@ static void test_no_second_look(void **state)
 	finish(run);
 }
 
+// EAGAIN of fork(2) is not that of a path that is not ready, for which one would wait a moment.
+static void test_no_processes(void **state)
+{
+	struct run *run =
+		prepare("{\"type\": \"exec\", \"interval\": \"8h\", \"args\": {\"command\": [\"/bin/true\"]}}");
+
+	(void)state;
+	assert_int_equal(health_watch(run->health, run->backend), 0);
+	turn(run);
+	assert_int_equal(spawned, 1);
+	assert_int_equal(run->backend->health->judge.verdict, JUDGE_UNKNOWN);
+	assert_string_equal(health_problem(run->backend), "cannot start the check: Resource temporarily unavailable");
+	finish(run);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_ring), cmocka_unit_test(test_what_cannot_be_checked),
-		cmocka_unit_test(test_no_second_look) };
+		cmocka_unit_test(test_no_second_look), cmocka_unit_test(test_no_processes) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
