@@ -215,6 +215,37 @@ def test_https(web):
     wait_status(d, "r1", "down")
 
 
+@pytest.fixture
+def system_authorities():
+    """The folder of those whom this system trusts: empty."""
+    folder = "/etc/ssl/certs"
+    subprocess.run(["mount", "-t", "tmpfs", "none", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_whom_is_trusted(system_authorities, web):
+    """The authorities of `ca` and no others, or those of the system."""
+    t, d, make = web
+    where = t.r1.directory("tls")
+    ours, public = certificate(where, "ours"), certificate(where, "public")
+    crt = lambda pem: open(pem.replace(".pem", ".crt")).read()
+    name = subprocess.run(["openssl", "x509", "-hash", "-noout", "-in", public], check=True, capture_output=True, text=True).stdout.strip()
+    for file in (f"{name}.0", "ca-certificates.crt"):
+        with open(os.path.join(system_authorities, file), "w") as f:
+            f.write(crt(public))
+    server = Answers(t.r1, "https", certificate=certificate(where, "www.example.com", public), body="ok")
+    make(**pulse("https", timeout="1s", ca=ours, sni="www.example.com"))
+    wait_for(lambda: "unable to get local issuer certificate" in wait_status(d, "r1", "down")["reason"], what="another authority's")
+    assert d.api("PATCH", "/service/web/r1", {"pulse": {"args": {"ca": None}}})[0] == 200
+    wait_status(d, "r1", "up")
+    server.process.stop()
+    Answers(t.r1, "https", certificate=certificate(where, "www.example.com", ours), body="ok")
+    wait_for(lambda: "unable to get local issuer certificate" in wait_status(d, "r1", "down")["reason"], what="not the system's")
+    assert d.api("PATCH", "/service/web/r1", {"pulse": {"args": {"ca": ours}}})[0] == 200
+    wait_status(d, "r1", "up")
+
+
 def test_grpc(web):
     t, d, make = web
     server = Answers(t.r1, "grpc", status=1, services=["web"])
