@@ -4,6 +4,7 @@
 #include "agent/sockets.h"
 #include "shared/log.h"
 #include "shared/protocol.h"
+#include "shared/utf8.h"
 #include "shared/util.h"
 
 #include <errno.h>
@@ -60,6 +61,7 @@ static bool learn(struct watch *watch, const char *problem)
 		log_info("%s %s is served again", protocol_name(watch->item.protocol),
 			inet_endpoint_format(&watch->item.at, at));
 	snprintf(watch->problem, sizeof(watch->problem), "%s", problem);
+	utf8_mend(watch->problem); // it may be cut, and goes into a report
 	watch->known = true;
 	return true;
 }

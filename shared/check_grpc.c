@@ -23,10 +23,10 @@ static enum check_outcome judge(
 	const struct grpc_check *check, const struct http_answer *answer, char *why, size_t size)
 {
 	static const char *const words[] = { "UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN" };
-	char code[8] = "", message[120] = "";
+	char code[8] = "", message[120] = "", said[140], quoted[140];
 
 	if (answer->error) {
-		snprintf(why, size, "%s", answer->text);
+		check_text_quote(answer->text, strlen(answer->text), why, size);
 		return check_outcome_of(answer->error);
 	}
 	http_answer_header(answer, "grpc-status", code, sizeof(code));
@@ -44,7 +44,8 @@ static enum check_outcome judge(
 		return CHECK_WRONG;
 	}
 	if (strcmp(code, "0") != 0) {
-		snprintf(why, size, "gRPC status %s%s%s", *code ? code : "is missing", *message ? ": " : "", message);
+		snprintf(said, sizeof(said), "%s%s%s", *code ? code : "is missing", *message ? ": " : "", message);
+		snprintf(why, size, "gRPC status %s", check_text_quote(said, strlen(said), quoted, sizeof(quoted)));
 		return CHECK_WRONG;
 	}
 	int status = check_text_grpc_status((const unsigned char *)answer->body, answer->len);

@@ -45,7 +45,7 @@ static enum check_outcome judge(
 	char said[64];
 
 	if (answer->error) {
-		snprintf(why, size, "%s", answer->text);
+		check_text_quote(answer->text, strlen(answer->text), why, size); // it may quote a certificate
 		return check_outcome_of(answer->error);
 	}
 	if (!check_text_has_status(check->expect, answer->status)) {

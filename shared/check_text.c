@@ -231,7 +231,7 @@ static bool same_record(const char *found, const char *expect)
 int check_text_dns_answer(
 	const unsigned char *bytes, size_t len, uint16_t id, int type, const char *expect, char *why, size_t size)
 {
-	char found[NS_MAXDNAME + 24] = "";
+	char found[NS_MAXDNAME + 24] = "", said[81];
 	ns_msg message;
 	ns_rr record;
 
@@ -250,7 +250,8 @@ int check_text_dns_answer(
 			return 1;
 	}
 	if (*found)
-		snprintf(why, size, "answered %.80s, expected %.80s", found, expect);
+		snprintf(why, size, "answered %s, expected %.80s",
+			check_text_quote(found, strlen(found), said, sizeof(said)), expect);
 	else
 		snprintf(why, size, "answered without such a record");
 	return 0;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "shared/out.h"
 
+#include "shared/utf8.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -127,14 +129,27 @@ void out_close(struct out *out, char bracket)
 	out->comma = true;
 }
 
-// Bytes that JSON wants escaped (RFC 8259 section 7).
+static bool is_plain(char c)
+{
+	return (unsigned char)c >= 0x20 && (unsigned char)c < 0x80 && c != '"' && c != '\\';
+}
+
+// As far as nothing is to be escaped (RFC 8259 section 7), and all is UTF-8.
 static size_t plain_length(const char *text)
 {
+	uint32_t c = 0;
 	size_t n = 0;
 
-	while ((unsigned char)text[n] >= 0x20 && text[n] != '"' && text[n] != '\\')
-		n++;
-	return n;
+	for (;;) {
+		while (is_plain(text[n]))
+			n++;
+		if ((unsigned char)text[n] < 0x80)
+			return n;
+		const size_t len = utf8_next(text + n, 4, &c);
+		if (c == UTF8_INVALID)
+			return n;
+		n += len;
+	}
 }
 
 static void quoted(struct out *out, const char *text)
@@ -151,6 +166,8 @@ static void quoted(struct out *out, const char *text)
 			const char escaped[2] = { '\\', *text };
 
 			out_bytes(out, escaped, 2);
+		} else if ((unsigned char)*text >= 0x80) {
+			out_text(out, "\\ufffd"); // it stands for what is no character
 		} else {
 			out_format(out, "\\u%04x", (unsigned int)(unsigned char)*text);
 		}

@@ -37,7 +37,7 @@ void out_digits(struct out *out, uint64_t n);
 void out_open(struct out *out, char bracket); // '{' or '['
 void out_close(struct out *out, char bracket);
 void out_key(struct out *out, const char *name);
-void out_string(struct out *out, const char *text); // UTF-8
+void out_string(struct out *out, const char *text); // UTF-8; bytes that are not become U+FFFD
 void out_int(struct out *out, int64_t n);
 void out_uint(struct out *out, uint64_t n);
 void out_real(struct out *out, double n);

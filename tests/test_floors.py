@@ -18,7 +18,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 # folder -> floors, lowest first; a name stands for NAME.c and NAME.h, a trailing * for every name that begins so
 FLOORS = {
     "shared": [
-        ["err", "log", "clock", "inet", "diff", "field", "field_type", "out", "slices", "util", "footprint"],
+        ["err", "log", "clock", "inet", "diff", "field", "field_type", "out", "slices", "util", "utf8", "footprint"],
         ["confile", "confile_*", "labels", "options", "http_client", "notify", "sockpath", "tunnel"],
         ["netsock", "iflink", "ifaddr", "route", "route_*", "fou", "neigh"],
         ["check", "check_*", "protocol"],

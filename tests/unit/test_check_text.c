@@ -140,6 +140,13 @@ static void test_dns_answer(void **state)
 	message[3] |= 3;
 	assert_int_equal(check_text_dns_answer(message, ANSWER_LEN, 0x1234, 1, "", why, sizeof(why)), 0);
 	assert_string_equal(why, "answered NXDOMAIN");
+	// a text is any bytes, and the reason is not
+	memcpy(message, answer, ANSWER_LEN);
+	message[ANSWER_LEN - 13] = 16;
+	memcpy(message + ANSWER_LEN - 4, "\3\xff\na", 4);
+	assert_int_equal(check_text_dns_answer(message, ANSWER_LEN, 0x1234, 16, "\xff\na", why, sizeof(why)), 1);
+	assert_int_equal(check_text_dns_answer(message, ANSWER_LEN, 0x1234, 16, "b", why, sizeof(why)), 0);
+	assert_string_equal(why, "answered ..a, expected b");
 	// cut anywhere it is no answer that passes
 	for (size_t len = 0; len < ANSWER_LEN; len++)
 		assert_true(check_text_dns_answer(answer, len, 0x1234, 1, "", why, sizeof(why)) <= 0);

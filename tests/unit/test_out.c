@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "shared/out.h"
 
+#include "shared/err.h"
+#include "shared/utf8.h"
 #include "shared/util.h"
 
 #include <jansson.h>
@@ -50,6 +52,45 @@ static void test_compact(void **state)
 		"18446744073709551615,1.0,0.25],\"empty\":{},\"yes\":true}");
 }
 
+// What a real server said may be anything.
+static void test_bytes_that_are_no_text(void **state)
+{
+	static const struct {
+		const char *given, *written;
+	} rows[] = {
+		{ "M\xfcnchen", "\"M\\ufffdnchen\"" },
+		{ "\xc3\xa4\xe2\x82\xac\xf0\x9f\x90\xa7", "\"\xc3\xa4\xe2\x82\xac\xf0\x9f\x90\xa7\"" },
+		{ "cut \xe2\x82", "\"cut \\ufffd\\ufffd\"" },
+		{ "\xc0\xaf", "\"\\ufffd\\ufffd\"" },            // overlong
+		{ "\xed\xa0\x80", "\"\\ufffd\\ufffd\\ufffd\"" }, // half of a pair
+		{ "\xf5\x80\x80\x80", "\"\\ufffd\\ufffd\\ufffd\\ufffd\"" },
+		{ "\xff\"\x7f", "\"\\ufffd\\\"\x7f\"" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		_cleanup_out_ struct out out = { 0 };
+
+		out_string(&out, rows[i].given);
+		assert_string_equal(out.text, rows[i].written);
+		json_t *json = json_loads(out.text, JSON_DECODE_ANY, NULL);
+		assert_non_null(json);
+		json_decref(json);
+	}
+}
+
+static void test_mended(void **state)
+{
+	struct err err = { 0 };
+	char text[] = "a\xff\xc3\xa4 \xe2\x82";
+
+	(void)state;
+	utf8_mend(text);
+	assert_string_equal(text, "a?\xc3\xa4 ??");
+	err_set(&err, -1, NULL, "found \"%.2s\"", "a\xc3\xa4");
+	assert_string_equal(err.text, "found \"a?\"");
+}
+
 static void test_indented(void **state)
 {
 	_cleanup_out_ struct out tall = { .indented = true };
@@ -82,7 +123,8 @@ static void test_grows(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_compact), cmocka_unit_test(test_indented),
-		cmocka_unit_test(test_grows) };
+		cmocka_unit_test(test_grows), cmocka_unit_test(test_bytes_that_are_no_text),
+		cmocka_unit_test(test_mended) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
