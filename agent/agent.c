@@ -7,6 +7,7 @@
 #include "agent/summary.h"
 #include "shared/footprint.h"
 #include "shared/log.h"
+#include "shared/loop.h"
 #include "shared/options.h"
 #include "shared/util.h"
 
@@ -18,6 +19,7 @@
 #include <sys/random.h>
 
 #define LEAVE_MS 30000      // longest time for what comes after a drain: the directors' answers, the host given back
+#define STOP_MS 5000        // that a stop waits for what is to be closed
 #define REST_AFTER_MS 10000 // without a change of the host: memory is given back
 
 // --- what directors are told ---
@@ -423,8 +425,8 @@ static void close_all(struct agent *a)
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
 		uv_close(own[i], NULL);
 	notify_close(&a->notify);
-	uv_run(&a->loop, UV_RUN_DEFAULT); // until every handle is closed
-	uv_loop_close(&a->loop);
+	if (!loop_finish(&a->loop, STOP_MS))
+		log_warning("stopping without a program that was ended and runs on");
 	services_clear(&a->services);
 }
 

@@ -31,6 +31,7 @@ struct watch {
 
 struct local {
 	struct check_env env;
+	struct check_lingering lingering;
 	void (*changed)(void *ctx);
 	void *ctx;
 	uv_timer_t timer; // of the sockets
@@ -338,7 +339,11 @@ int local_new(uv_loop_t *loop, struct http_client *http, void (*changed)(void *c
 
 	if (!local)
 		return err_set(err, -ENOMEM, NULL, "out of memory");
-	*local = (struct local) { .env = { .loop = loop, .http = http }, .changed = changed, .ctx = ctx };
+	*local = (struct local) {
+		.env = { .loop = loop, .http = http, .lingering = &local->lingering },
+		.changed = changed,
+		.ctx = ctx,
+	};
 	int rc = netsock_open(NETLINK_SOCK_DIAG, &local->diag, err);
 	if (rc) {
 		free(local);
@@ -370,6 +375,7 @@ void local_free(struct local *local)
 		return;
 	LL_FOREACH_SAFE(local->watches, watch, next)
 	drop(local, watch);
+	check_forget_lingering(&local->lingering);
 	netsock_free(local->diag);
 	if (!local->closing) {
 		uv_close((uv_handle_t *)&local->timer, on_closed);

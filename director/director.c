@@ -13,6 +13,7 @@
 #include "director/sysctl.h"
 #include "director/traffic.h"
 #include "shared/log.h"
+#include "shared/loop.h"
 #include "shared/notify.h"
 #include "shared/options.h"
 #include "shared/util.h"
@@ -28,6 +29,7 @@
 #define STANDBY_AGE_MS 1000
 #define LEASE_BEAT_MS 250 // while there are agents
 #define LEASE_LATE_MS 250 // a loop that is busy is late as well
+#define STOP_MS 5000      // that a stop waits for what is to be closed
 #define DESCRIPTORS 65536 // connections of the API, and one or two for each check under way
 
 struct director {
@@ -590,8 +592,8 @@ static void stop(struct director *d)
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
 		uv_close(own[i], NULL);
 	notify_close(&d->notify);
-	uv_run(&d->loop, UV_RUN_DEFAULT); // until every handle is closed
-	uv_loop_close(&d->loop);
+	if (!loop_finish(&d->loop, STOP_MS))
+		log_warning("stopping without a program that was ended and runs on");
 }
 
 // What a shell gives is 1,024, for the sake of select(2), which nothing here uses.

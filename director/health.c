@@ -19,6 +19,7 @@
 
 struct health {
 	struct check_env env;
+	struct check_lingering lingering;
 	struct health_hooks hooks;
 	struct probes *probes;
 	msec_t slot_ms; // the last moment that was given to one that nobody knows
@@ -52,6 +53,7 @@ int health_new(uv_loop_t *loop, const struct health_hooks *hooks, struct health 
 	health->env.loop = loop;
 	health->hooks = *hooks;
 	health->env.folders = hooks->folders;
+	health->env.lingering = &health->lingering;
 	health->env.ask_agent = hooks->ask_agent;
 	health->env.ctx = hooks->probe.ctx;
 	int rc = probes_new(&health->env, &hooks->probe, &health->probes, err);
@@ -70,6 +72,7 @@ void health_free(struct health *health)
 {
 	if (!health)
 		return;
+	check_forget_lingering(&health->lingering);
 	http_client_free(health->env.http);
 	probes_free(health->probes);
 	free(health);

@@ -137,12 +137,21 @@ struct check_folders {
 	char items[CHECK_FOLDERS_MAX][128];
 };
 
+// Programs that were killed when their time was over, or with their check, and that have not ended yet: while there is
+// one, exec starts no other of the same words for the same real server. Zeroed when it begins.
+struct check_lingering {
+	struct exec_check *programs;
+};
+// Before it goes; the programs may end later.
+void check_forget_lingering(struct check_lingering *lingering);
+
 // What a check runs on; outlives every check.
 struct check_env {
 	uv_loop_t *loop;
 	struct http_client *http;
 	// exec runs programs of these only; NULL: any
 	const struct check_folders *folders;
+	struct check_lingering *lingering; // NULL: nobody looks
 	// agent: what is known of the real server's agent, and why it is not well; NULL: there are none
 	enum check_outcome (*ask_agent)(void *ctx, const struct inet_endpoint *real, const char **ret_why);
 	void *ctx;

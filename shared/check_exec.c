@@ -18,12 +18,26 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <utlist.h>
 
 #define OUTPUT_KEPT 200                   // bytes; what comes after is read and thrown away
 #define WORDS_MAX (CHECK_COMMAND_MAX / 2) // each has a letter and a zero, or nothing and a zero: see parse
 
+// What the program is told of: the environment is made anew, of nothing else.
+struct surroundings {
+	char lines[6][160];
+	char *list[8];
+	size_t count;
+};
+
 struct exec_check {
 	struct check base;
+	struct exec_check *prev, *next;  // in among->programs, see check.h
+	struct check_lingering *among;   // NULL: nobody looks
+	bool lingers, timed_out;         // why it was killed
+	char command[CHECK_COMMAND_MAX]; // who it is
+	struct surroundings around;      // and for whom
+	char user[sizeof(((struct check_args *)NULL)->user)];
 	uv_process_t process;
 	uv_pipe_t output;
 	uv_timer_t timer;
@@ -148,11 +162,26 @@ static void close_handles(struct exec_check *check)
 		uv_close(handles[i], on_closed);
 }
 
-// Its process group has its number. Not after it was reaped: the number may be another's by then.
-static void kill_group(const struct exec_check *check)
+// Its process group has its number. Not after it was reaped: the number may be another's by then. 0 or -errno: a
+// program of another user takes CAP_KILL.
+static int kill_group(struct exec_check *check)
 {
-	if (!check->exited)
-		kill(-check->process.pid, SIGKILL);
+	if (check->exited)
+		return 0;
+	if (check->among && !check->lingers) {
+		DL_APPEND(check->among->programs, check);
+		check->lingers = true;
+	}
+	return kill(-check->process.pid, SIGKILL) && errno != ESRCH ? -errno : 0;
+}
+
+void check_forget_lingering(struct check_lingering *lingering)
+{
+	struct exec_check *check, *next;
+
+	DL_FOREACH_SAFE(lingering->programs, check, next)
+	check->lingers = false;
+	lingering->programs = NULL;
 }
 
 static void keep_output(struct exec_check *check, const char *data, size_t len)
@@ -193,6 +222,9 @@ static void on_exit_of(uv_process_t *process, int64_t code, int signal)
 	ssize_t n;
 
 	check->exited = true;
+	if (check->lingers)
+		DL_DELETE(check->among->programs, check);
+	check->lingers = false;
 	// what it printed last may still be in the pipe; a child that it left behind may hold the other end for ever
 	uv_os_fd_t fd;
 	while (check->len < OUTPUT_KEPT && uv_fileno((uv_handle_t *)&check->output, &fd) == 0 &&
@@ -210,8 +242,13 @@ static void on_timeout(uv_timer_t *timer)
 {
 	struct exec_check *check = timer->data;
 
-	kill_group(check);
-	finish(check, CHECK_TIMEOUT, "did not end in time"); // the handles stay until it is reaped
+	char why[100] = "did not end in time";
+
+	check->timed_out = true;
+	const int rc = kill_group(check);
+	if (rc)
+		snprintf(why, sizeof(why), "did not end in time, and cannot be killed (%s)", strerror(-rc));
+	finish(check, CHECK_TIMEOUT, why); // the handles stay until it is reaped
 }
 
 static void on_room(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
@@ -238,13 +275,6 @@ static void exec_cancel(struct check *base)
 	uv_timer_stop(&check->timer);
 	kill_group(check);
 }
-
-// What the program is told of: the environment is made anew, of nothing else.
-struct surroundings {
-	char lines[6][160];
-	char *list[8];
-	size_t count;
-};
 
 static void __attribute__((format(printf, 2, 3))) tell(struct surroundings *s, const char *fmt, ...)
 {
@@ -281,17 +311,15 @@ static void surround(const struct check_target *target, struct surroundings *s)
 }
 
 static int spawn(struct exec_check *check, const struct check_env *env, const struct check_spec *spec,
-	const struct check_target *target, const struct check_user *user, int out)
+	const struct check_user *user, int out)
 {
 	const struct check_args *args = &spec->args;
 	char *words[WORDS_MAX + 1];
-	struct surroundings around;
 	size_t count = 0;
 
 	for (const char *word = args->command; *word && count < WORDS_MAX; word += strlen(word) + 1)
 		words[count++] = (char *)(uintptr_t)word;
 	words[count] = NULL;
-	surround(target, &around);
 	uv_stdio_container_t stdio[] = {
 		{ .flags = UV_IGNORE },
 		{ .flags = UV_INHERIT_FD, .data.fd = out },
@@ -301,7 +329,7 @@ static int spawn(struct exec_check *check, const struct check_env *env, const st
 		.exit_cb = on_exit_of,
 		.file = words[0],
 		.args = words,
-		.env = around.list,
+		.env = check->around.list,
 		.cwd = "/",
 		.flags = UV_PROCESS_DETACHED | (*args->user ? UV_PROCESS_SETUID | UV_PROCESS_SETGID : 0),
 		.stdio_count = ARRAY_SIZE(stdio),
@@ -314,6 +342,76 @@ static int spawn(struct exec_check *check, const struct check_env *env, const st
 	close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
 	return uv_spawn(env->loop, &check->process, &options);
 }
+
+// --- one that runs on ---
+
+static const struct exec_check *find_lingering(const struct check_lingering *lingering, const struct exec_check *like)
+{
+	const struct exec_check *check;
+
+	DL_FOREACH(lingering->programs, check)
+	{
+		size_t i = 0;
+
+		if (memcmp(check->command, like->command, sizeof(like->command)) != 0 ||
+			strcmp(check->user, like->user) != 0 || check->around.count != like->around.count)
+			continue;
+		while (i < like->around.count && strcmp(check->around.lines[i], like->around.lines[i]) == 0)
+			i++;
+		if (i == like->around.count)
+			return check;
+	}
+	return NULL;
+}
+
+struct late_check {
+	struct check base;
+	uv_timer_t turn;
+	enum check_outcome outcome;
+};
+
+static void on_late_closed(uv_handle_t *handle)
+{
+	free(handle->data);
+}
+
+static void late_cancel(struct check *base)
+{
+	uv_close((uv_handle_t *)&container_of(base, struct late_check, base)->turn, on_late_closed);
+}
+
+static void on_turn(uv_timer_t *timer)
+{
+	struct late_check *late = timer->data;
+	char reason[sizeof(late->base.what) + 80];
+
+	snprintf(reason, sizeof(reason), "%s: the last one was killed and has not ended yet", late->base.what);
+	late_cancel(&late->base);
+	late->base.done(late->base.ctx, &(struct check_result) { late->outcome, reason, 0 });
+}
+
+static const struct check_type exec_late = { "exec", NULL, late_cancel };
+
+// Instead of another one. That the last one's time was over is a result for this one, too; if only its check had ended
+// (the pulse was changed, say) nobody knows yet.
+static int start_late(
+	const struct check_env *env, const struct check_spec *spec, const struct exec_check *last, struct check **ret)
+{
+	struct late_check *late = calloc(1, sizeof(*late));
+
+	if (!late)
+		return -ENOMEM;
+	late->base.type = &exec_late;
+	late->outcome = last->timed_out ? CHECK_TIMEOUT : CHECK_BROKEN;
+	snprintf(late->base.what, sizeof(late->base.what), "%.80s", spec->args.command);
+	uv_timer_init(env->loop, &late->turn);
+	late->turn.data = late;
+	uv_timer_start(&late->turn, on_turn, 0, 0); // never from inside of the call
+	*ret = &late->base;
+	return 0;
+}
+
+// --- starting ---
 
 static int exec_start(const struct check_env *env, const struct check_spec *spec, const struct check_target *target,
 	struct check **ret)
@@ -328,9 +426,16 @@ static int exec_start(const struct check_env *env, const struct check_spec *spec
 	struct exec_check *check = calloc(1, sizeof(*check));
 	if (!check)
 		return -ENOMEM;
-	if (pipe2(ends, O_CLOEXEC)) {
+	memcpy(check->command, spec->args.command, sizeof(check->command));
+	memcpy(check->user, spec->args.user, sizeof(check->user));
+	surround(target, &check->around);
+	check->among = env->lingering;
+	const struct exec_check *last = check->among ? find_lingering(check->among, check) : NULL;
+
+	if (last || pipe2(ends, O_CLOEXEC)) {
+		rc = last ? start_late(env, spec, last, ret) : -errno;
 		free(check);
-		return -errno;
+		return rc;
 	}
 	snprintf(check->base.what, sizeof(check->base.what), "%.80s", spec->args.command);
 	fcntl(ends[0], F_SETFL, O_NONBLOCK); // the program's end must be like any other
@@ -338,7 +443,7 @@ static int exec_start(const struct check_env *env, const struct check_spec *spec
 	uv_timer_init(env->loop, &check->timer);
 	check->output.data = check->process.data = check->timer.data = check;
 	check->open_handles = 3;
-	rc = spawn(check, env, spec, target, &user, ends[1]);
+	rc = spawn(check, env, spec, &user, ends[1]);
 
 	close(ends[1]);
 	if (uv_pipe_open(&check->output, ends[0]))

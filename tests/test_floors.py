@@ -19,7 +19,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 FLOORS = {
     "shared": [
         ["err", "log", "clock", "inet", "diff", "field", "field_type", "out", "slices", "util", "utf8", "footprint"],
-        ["confile", "confile_*", "labels", "options", "http_client", "notify", "sockpath", "tunnel"],
+        ["confile", "confile_*", "labels", "options", "http_client", "loop", "notify", "sockpath", "tunnel"],
         ["netsock", "iflink", "ifaddr", "route", "route_*", "fou", "neigh"],
         ["check", "check_*", "protocol"],
     ],

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "shared/check.h"
+#include "shared/loop.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -204,6 +206,98 @@ static void test_cancelled(void **state)
 	assert_group_ends(true);
 }
 
+static bool may_not_kill;
+static pid_t last_group; // that was to be killed
+
+// As for a program of another user, without CAP_KILL.
+int kill(pid_t pid, int signal)
+{
+	if (pid < 0)
+		last_group = pid;
+	if (may_not_kill && pid < 0) {
+		errno = EPERM;
+		return -1;
+	}
+	return (int)syscall(SYS_kill, pid, signal);
+}
+
+struct several {
+	struct run run;
+	struct check_lingering lingering;
+	struct check_env env;
+	struct check *check;
+};
+
+static void start_one(struct several *s, const char *text)
+{
+	const struct check_target to = { .to.port = 53 };
+	struct check_spec spec;
+	struct err err = { 0 };
+
+	assert_int_equal(parse(text, &spec, &err), 0);
+	s->run.calls = 0;
+	assert_int_equal(check_start(&s->env, &spec, &to, on_done, &s->run, &s->check), 0);
+	assert_int_equal(s->run.calls, 0);
+}
+
+static void ask(struct several *s, const char *text, enum check_outcome outcome, const char *reason)
+{
+	start_one(s, text);
+	while (!s->run.calls)
+		uv_run(&s->run.loop, UV_RUN_ONCE);
+	assert_string_equal(s->run.reason, reason);
+	assert_int_equal(s->run.outcome, outcome);
+}
+
+#define SLEEP(time) \
+	"{\"type\": \"exec\", \"timeout\": \"" time "\", \"args\": {\"command\": [\"/bin/sleep\", \"600\"]}}"
+
+static void test_one_that_cannot_be_ended(void **state)
+{
+	struct several s = { 0 };
+
+	(void)state;
+	uv_loop_init(&s.run.loop);
+	s.env = (struct check_env) { .loop = &s.run.loop, .lingering = &s.lingering };
+	may_not_kill = true;
+	ask(&s, SLEEP("100ms"), CHECK_TIMEOUT,
+		"/bin/sleep: did not end in time, and cannot be killed (Operation not permitted)");
+	const pid_t first = last_group;
+	// there is one of them at most, and others are others
+	ask(&s, SLEEP("100ms"), CHECK_TIMEOUT, "/bin/sleep: the last one was killed and has not ended yet");
+	assert_int_equal(last_group, first);
+	start_one(&s, SLEEP("100ms"));
+	check_cancel(s.check);
+	ask(&s, SH("exit 0"), CHECK_PASS, "/bin/sh: exit code 0");
+	assert_false(loop_finish(&s.run.loop, 10)); // an end does not wait for it
+	may_not_kill = false;
+	kill(first, SIGKILL);
+	while (s.lingering.programs)
+		uv_run(&s.run.loop, UV_RUN_ONCE);
+	ask(&s, SLEEP("100ms"), CHECK_TIMEOUT, "/bin/sleep: did not end in time");
+	assert_true(loop_finish(&s.run.loop, 10000));
+	assert_null(s.lingering.programs);
+}
+
+// One whose check was ended says nothing of the real server, and its list may go before it.
+static void test_one_that_is_not_wanted(void **state)
+{
+	struct several s = { 0 };
+
+	(void)state;
+	uv_loop_init(&s.run.loop);
+	s.env = (struct check_env) { .loop = &s.run.loop, .lingering = &s.lingering };
+	may_not_kill = true;
+	start_one(&s, SLEEP("10s"));
+	check_cancel(s.check);
+	ask(&s, SLEEP("10s"), CHECK_BROKEN, "/bin/sleep: the last one was killed and has not ended yet");
+	check_forget_lingering(&s.lingering);
+	memset(&s.lingering, 0xee, sizeof(s.lingering));
+	may_not_kill = false;
+	kill(last_group, SIGKILL);
+	assert_true(loop_finish(&s.run.loop, 10000));
+}
+
 static void test_what_is_left_behind_holds_nothing_up(void **state)
 {
 	struct check *check;
@@ -366,6 +460,8 @@ int main(void)
 		cmocka_unit_test(test_the_time_limit_ends_all_of_it),
 		cmocka_unit_test(test_cancelled),
 		cmocka_unit_test(test_what_is_left_behind_holds_nothing_up),
+		cmocka_unit_test(test_one_that_cannot_be_ended),
+		cmocka_unit_test(test_one_that_is_not_wanted),
 		cmocka_unit_test(test_what_cannot_be_run),
 		cmocka_unit_test(test_user),
 		cmocka_unit_test(test_mistakes),
