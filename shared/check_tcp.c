@@ -24,7 +24,8 @@ struct talk {
 	// The outcome of what has come, with words; -EAGAIN: more must come. when: there is no more, and why ("in
 	// time"); NULL: there may be
 	int (*judge)(const struct talk *talk, const char *when, char *why, size_t size);
-	bool full; // what is sent is for its size, and nothing is read
+	bool full;   // what is sent is for its size, and nothing is read
+	bool closed; // by the other side
 	size_t send_len, wanted_len, len;
 	char *request;               // owned
 	char wanted[CHECK_TEXT_MAX]; // text: bytes; HTTP: statuses
@@ -132,13 +133,18 @@ static int judge_text(const struct talk *talk, const char *when, char *why, size
 static int judge_http(const struct talk *talk, const char *when, char *why, size_t size)
 {
 	long status;
-	const int rc = check_text_http_status(talk->answer, talk->len, when || talk->len == ANSWER_KEPT, &status);
+	// time that is over makes no answer of half of one: a program that hangs while it writes does not serve
+	const bool ended = talk->closed || talk->len == ANSWER_KEPT;
+	const int rc = check_text_http_status(talk->answer, talk->len, ended, &status);
 	char said[64];
 
-	if (rc == -EAGAIN && !when && talk->len < ANSWER_KEPT)
+	if (rc == -EAGAIN && !when)
 		return rc;
 	if (!talk->len)
 		snprintf(why, size, "connected, but no answer %s", when);
+	else if (rc == -EAGAIN)
+		snprintf(why, size, "answered \"%s\", but not all of the headers %s",
+			check_text_quote(talk->answer, strcspn(talk->answer, "\r\n"), said, sizeof(said)), when);
 	else if (rc)
 		snprintf(why, size, "answered \"%s\", which is no HTTP",
 			check_text_quote(talk->answer, talk->len, said, sizeof(said)));
@@ -168,6 +174,7 @@ static void on_answer(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 		return;
 	if (n > 0)
 		talk->len += (size_t)n;
+	talk->closed = n < 0;
 	rc = talk->judge(talk, n < 0 ? "before it closed the connection" : NULL, why, sizeof(why));
 	if (rc >= 0)
 		finish(check, (enum check_outcome)rc, why);

@@ -83,7 +83,7 @@ static pid_t answer_once(int server, int type, const char *text, int say)
 }
 
 // Starts the check, lets the answer come, and sees to its loop only when its time is over.
-static void held_up(int kind, const char *args, int type, const char *text)
+static void ends_as(enum check_outcome outcome, int kind, const char *args, int type, const char *text, struct run *ret)
 {
 	struct run run = { 0 };
 	struct check_spec spec;
@@ -113,7 +113,7 @@ static void held_up(int kind, const char *args, int type, const char *text)
 		uv_run(&run.loop, UV_RUN_NOWAIT);
 		usleep(1000);
 	}
-	if (run.outcome != CHECK_PASS || run.calls != 1)
+	if (run.outcome != outcome || run.calls != 1)
 		fail_msg("%s: %s", check_kind_name(kind), run.reason);
 	http_client_free(run.http);
 	uv_run(&run.loop, UV_RUN_DEFAULT);
@@ -125,6 +125,14 @@ static void held_up(int kind, const char *args, int type, const char *text)
 	close(server);
 	close(ends[0]);
 	close(ends[1]);
+	*ret = run;
+}
+
+static void held_up(int kind, const char *args, int type, const char *text)
+{
+	struct run run;
+
+	ends_as(CHECK_PASS, kind, args, type, text, &run);
 }
 
 static void test_tcp(void **state)
@@ -147,6 +155,16 @@ static void test_http(void **state)
 	held_up(CHECK_HTTP, "{\"body\": \"ok\"}", SOCK_STREAM, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
 }
 
+// Half of an answer is none, though its status is there.
+static void test_half_an_answer(void **state)
+{
+	struct run run;
+
+	(void)state;
+	ends_as(CHECK_WRONG, CHECK_HTTP, "{}", SOCK_STREAM, "HTTP/1.1 200 OK\r\nServer: a\r\n", &run);
+	assert_non_null(strstr(run.reason, ": answered \"HTTP/1.1 200 OK\", but not all of the headers in time"));
+}
+
 // One part of `any` passes, and the others are ended in the middle of what they do.
 static void test_any(void **state)
 {
@@ -163,6 +181,7 @@ int main(void)
 		cmocka_unit_test(test_tcp),
 		cmocka_unit_test(test_udp),
 		cmocka_unit_test(test_http),
+		cmocka_unit_test(test_half_an_answer),
 		cmocka_unit_test(test_any),
 	};
 
