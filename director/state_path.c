@@ -284,11 +284,9 @@ bool state_heard(void *ctx, const struct check_spec *spec, struct probe_path *pa
 {
 	struct state *state = ctx;
 	const int family = path->way.family;
-	// silence passes as well for udp, and a part of a group may have gone another way
-	const bool hears = check_speaks_tcp(spec->kind, false) || spec->kind == CHECK_DNS || *spec->args.answer;
 
 	path->counts |= spec->via == CHECK_VIA_VIP || replies_was_heard(state->replies, path->ifindex, family);
-	if (hears && (outcome == CHECK_PASS || outcome == CHECK_REFUSED || outcome == CHECK_WRONG))
+	if (!replies_was_heard(state->replies, path->ifindex, family) && check_heard(spec, outcome, path->way.to.port))
 		replies_heard(state->replies, path->ifindex, family);
 	if (outcome == CHECK_TIMEOUT && !path->counts)
 		return false;

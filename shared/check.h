@@ -202,6 +202,8 @@ int check_may_exec(const struct check_spec *spec, const struct check_folders *fo
 
 // Does the kind speak TCP to the real server? Of those that may speak anything (exec, agent, all, any): otherwise.
 bool check_speaks_tcp(int kind, bool otherwise);
+// Does this outcome say that an answer came back the way that the packets of a target with this port and a mark went?
+bool check_heard(const struct check_spec *spec, enum check_outcome outcome, uint16_t port);
 const char *check_kind_name(int kind);
 
 // all, any: the checks that it is made of, as the field was read. Returns how many, or -EINVAL.

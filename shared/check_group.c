@@ -99,11 +99,16 @@ static void on_result(void *ctx, const struct check_result *result)
 }
 
 // A part with a port or a way of its own goes straight, as a pulse would (model_probe_way).
+static bool goes_along(const struct check_spec *part, uint16_t port)
+{
+	const bool own_port = part->args.port && part->args.port != port;
+
+	return part->via == CHECK_VIA_VIP || (part->via == CHECK_VIA_AUTO && !own_port);
+}
+
 static struct check_target aim(const struct check_spec *part, const struct check_target *target)
 {
-	const bool own_port = part->args.port && part->args.port != target->real.port;
-
-	if (!target->path.mark || part->via == CHECK_VIA_VIP || (part->via == CHECK_VIA_AUTO && !own_port))
+	if (!target->path.mark || goes_along(part, target->real.port))
 		return *target;
 	return (struct check_target) { .to = target->real, .about = target->about };
 }
@@ -162,6 +167,28 @@ static int group_start(const struct check_env *env, const struct check_spec *spe
 	uv_timer_start(&group->turn, on_turn, 0, 0);
 	*ret = &group->base;
 	return 0;
+}
+
+// Silence passes as well for udp without an expected answer.
+static bool hears(const struct check_spec *spec)
+{
+	return check_speaks_tcp(spec->kind, false) || spec->kind == CHECK_DNS || *spec->args.answer;
+}
+
+bool check_heard(const struct check_spec *spec, enum check_outcome outcome, uint16_t port)
+{
+	struct check_spec parts[CHECK_PARTS_MAX];
+	int heard = 0, count = 0;
+
+	if (outcome != CHECK_PASS && outcome != CHECK_REFUSED && outcome != CHECK_WRONG)
+		return false;
+	if (spec->kind != CHECK_ALL && spec->kind != CHECK_ANY)
+		return hears(spec);
+	count = check_parts(&spec->args, parts);
+	for (int i = 0; i < count; i++)
+		heard += hears(&parts[i]) && goes_along(&parts[i], spec->args.port ? (uint16_t)spec->args.port : port);
+	// all have passed, or nobody knows whose outcome it is
+	return spec->kind == CHECK_ALL && outcome == CHECK_PASS ? heard > 0 : heard > 0 && heard == count;
 }
 
 const struct check_type check_group = { "group", group_start, group_cancel };

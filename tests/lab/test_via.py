@@ -481,6 +481,23 @@ def test_a_firewall_of_the_directors_own(t):
     wait_status(d, "r1", "down")
 
 
+def test_groups_alone_hear_along_the_path(t, d):
+    """No other kind of check tells that answers come in: a group that has passed does, and silence counts from then on."""
+    d.make("web", host=t.vip, port=80)
+    group = {"type": "all", "interval": "200ms", "timeout": "500ms", "args": {"checks": [{"type": "tcp"}, {"type": "http", "args": {"path": "/health"}}]}}
+    for server in (t.r1, t.r2):
+        serve(server)
+        by_hand(server, t.vip)
+        d.make(f"web/{server.name}", host=server.v4, method="dr", pulse=group)
+        wait_for(lambda: backend(d, server.name)["metrics"]["uptime"] >= 1, what="checked and up")
+        assert backend(d, server.name)["via"] == "vip"
+    t.r2.ip(f"addr del {t.vip}/32 dev lo")
+    assert "via VIP" in wait_status(d, "r2", "down")["reason"]
+    assert backend(d, "r1")["status"] == "up" and "nobody has answered" not in d.log()
+    t.r2.ip(f"addr add {t.vip}/32 dev lo")
+    wait_status(d, "r2", "up")
+
+
 def test_a_standby_checks_the_real_servers_themselves(t):
     """With backup_only a host with a backup daemon does not balance, its own packets neither: all would seem down."""
     d = Director(t.di, ipvs={"backup_only": 1}, sync={"backup": {"interface": "eth0"}})
