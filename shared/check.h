@@ -72,7 +72,7 @@ struct check_args {
 	char answer[CHECK_TEXT_MAX];     // tcp, udp: what the answer has in it; dns: one of the answers; "": any
 	char headers[384];               // http: lines "Name: value", each with its end of line
 	struct check_body {
-		bool regex;        // the pattern is an extended regular expression; else a part of the body
+		bool regex;        // the pattern is a regular expression (check_regex.h); else a part of the body
 		char pattern[192]; // "": the body is not looked at
 	} body;
 	int http_version;                  // 1 or 2

@@ -2,12 +2,12 @@
 // What the table of a check cannot say: which arguments go with which kind, and what they must look like there.
 #include "shared/check.h"
 
+#include "shared/check_regex.h"
 #include "shared/check_text.h"
 #include "shared/util.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <regex.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -78,40 +78,9 @@ static int check_suits(const struct check_spec *spec, struct err *err)
 	return 0;
 }
 
-// What the library would take long for, or much memory: it works on the loop.
-static const char *costly(const char *pattern)
-{
-	int bounds = 0;
-
-	for (const char *c = pattern; *c; c++) {
-		if (*c == '\\' && c[1] >= '1' && c[1] <= '9')
-			return "a reference back";
-		if (*c == '\\' && c[1])
-			c++;
-		else if (*c == '{' && (++bounds > 2 || strcspn(c, "}") > sizeof("{99,99") - 1))
-			return "more than two bounds, or one over 99";
-	}
-	return NULL;
-}
-
 static int check_regex(const struct check_body *body, struct err *err)
 {
-	regex_t regex;
-	char why[80];
-	const char *cost = body->regex ? costly(body->pattern) : NULL;
-
-	if (cost)
-		return err_set(err, -EINVAL, "args.body_regex",
-			"found %s, allowed are expressions that are quickly looked for", cost);
-	int rc = body->regex ? regcomp(&regex, body->pattern, REG_EXTENDED | REG_NOSUB) : 0;
-
-	if (rc) {
-		regerror(rc, &regex, why, sizeof(why));
-		return err_set(err, -EINVAL, "args.body_regex", "found \"%.80s\": %s", body->pattern, why);
-	}
-	if (body->regex)
-		regfree(&regex);
-	return 0;
+	return body->regex ? check_regex_valid(body->pattern, err) : 0;
 }
 
 static int check_exchange(const struct check_spec *spec, struct err *err)

@@ -350,7 +350,7 @@ static const struct field arg_rows[] = {
 	{ "body", FIELD_CUSTOM, ARG(body), .quiet = true, .parse = parse_body, .print = print_body,
 		.help = "http, https: text that the first 64 KiB of the answer have in them" },
 	{ "body_regex", FIELD_CUSTOM, ARG(body), .quiet = true, .parse = parse_body_regex, .print = print_body_regex,
-		.help = "the same as an extended regular expression (regex(7))" },
+		.help = "the same as a regular expression of Perl's (pcre2pattern(3))" },
 	{ "http_version", FIELD_CUSTOM, ARG(http_version), .quiet = true, .parse = parse_version,
 		.print = print_version, .def = "\"1.1\"",
 		.help = "http, https: 1.1 or 2; http speaks 2 from the first byte, https agrees on it or fails" },

@@ -3,11 +3,11 @@
 // followed: a redirect is an answer like any other. libcurl does it, but for what is so plain that a line is enough.
 #include "shared/check.h"
 
+#include "shared/check_regex.h"
 #include "shared/check_text.h"
 #include "shared/util.h"
 
 #include <errno.h>
-#include <regex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,20 +23,12 @@ struct http_check {
 	int version; // that must have been spoken; 0: any
 };
 
-static bool body_matches(const struct check_body *wanted, const struct http_answer *answer)
+// 1: it is there, 0: it is not, or -errno.
+static int find_in_body(const struct check_body *wanted, const struct http_answer *answer)
 {
-	regex_t regex;
-
-	if (!wanted->regex)
-		return memmem(answer->body, answer->len, wanted->pattern, strlen(wanted->pattern));
-	if (regcomp(&regex, wanted->pattern, REG_EXTENDED | REG_NOSUB))
-		return false;
-	// a zero byte would end the text
-	regmatch_t all = { .rm_so = 0, .rm_eo = (regoff_t)answer->len };
-	const bool found = regexec(&regex, answer->body, 1, &all, REG_STARTEND) == 0;
-
-	regfree(&regex);
-	return found;
+	if (wanted->regex)
+		return check_regex_find(wanted->pattern, answer->body, answer->len);
+	return memmem(answer->body, answer->len, wanted->pattern, strlen(wanted->pattern)) != NULL;
 }
 
 static enum check_outcome judge(
@@ -57,11 +49,17 @@ static enum check_outcome judge(
 			why, size, "answered in HTTP/%s, expected 2", answer->version == 1 ? "1.1" : "another version");
 		return CHECK_WRONG;
 	}
-	if (*check->body.pattern && !body_matches(&check->body, answer)) {
+	const int found = *check->body.pattern ? find_in_body(&check->body, answer) : 1;
+	if (found == 0) {
 		snprintf(why, size, "status %ld, body \"%s\"%s, expected \"%.80s\" in it", answer->status,
 			check_text_quote(answer->body, answer->len, said, sizeof(said)),
 			answer->len >= sizeof(said) ? "..." : "", check->body.pattern);
 		return CHECK_WRONG;
+	}
+	if (found < 0) {
+		snprintf(why, size, "status %ld, \"%.80s\" in the body: %s", answer->status, check->body.pattern,
+			found == -ETIME ? "looking for it takes too long" : strerror(-found));
+		return found == -ETIME ? CHECK_WRONG : CHECK_BROKEN;
 	}
 	snprintf(why, size, "status %ld, expected %s", answer->status, check->expect);
 	return CHECK_PASS;
