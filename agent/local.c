@@ -3,6 +3,7 @@
 
 #include "agent/sockets.h"
 #include "shared/log.h"
+#include "shared/loop.h"
 #include "shared/protocol.h"
 #include "shared/utf8.h"
 #include "shared/util.h"
@@ -118,7 +119,8 @@ static void on_closing(uv_poll_t *poll, int status, int events)
 {
 	struct local *local = poll->data;
 
-	(void)status, (void)events;
+	(void)events;
+	loop_poll_on(poll, status, on_closing);
 	netsock_receive(local->closing, NULL, NULL);
 	if (look_at_sockets(local))
 		local->changed(local->ctx);

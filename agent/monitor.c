@@ -3,6 +3,7 @@
 
 #include "agent/nft.h"
 #include "shared/log.h"
+#include "shared/loop.h"
 #include "shared/netsock.h"
 
 #include <errno.h>
@@ -97,7 +98,8 @@ static void on_soon(uv_timer_t *timer)
 
 static void on_events(uv_poll_t *poll, int status, int events)
 {
-	(void)status, (void)events;
+	(void)events;
+	loop_poll_on(poll, status, on_events);
 	receive(poll->data);
 }
 
@@ -111,7 +113,8 @@ static void on_nft_events(uv_poll_t *poll, int status, int events)
 {
 	struct monitor *monitor = poll->data;
 
-	(void)status, (void)events;
+	(void)events;
+	loop_poll_on(poll, status, on_nft_events);
 	if (netsock_receive(monitor->nft_events, on_nft_event, monitor) == -ENOBUFS)
 		monitor_wake(monitor);
 }

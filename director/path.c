@@ -2,6 +2,7 @@
 #include "director/path.h"
 
 #include "shared/iflink.h"
+#include "shared/loop.h"
 #include "shared/netsock.h"
 
 #include <errno.h>
@@ -61,7 +62,8 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 {
 	struct path *path = poll->data;
 
-	(void)status, (void)events;
+	(void)events;
+	loop_poll_on(poll, status, on_readable);
 	// whatever it was: what we know may be wrong now
 	netsock_receive(path->events, NULL, NULL);
 	forget_all(path);

@@ -4,6 +4,7 @@
 #include "director/sync.h"
 
 #include "shared/log.h"
+#include "shared/loop.h"
 #include "shared/netsock.h"
 
 #include <assert.h>
@@ -347,7 +348,8 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 {
 	struct sync *sync = poll->data;
 
-	(void)status, (void)events;
+	(void)events;
+	loop_poll_on(poll, status, on_readable);
 	netsock_receive(sync->events, NULL, NULL); // whatever it was, and also when some were lost
 	if (sync_is_wanted(sync))
 		look(sync, true, NULL);

@@ -3,6 +3,7 @@
 who it was, and one who does so again and again costs neither CPU nor log."""
 
 import re
+import signal
 import subprocess
 
 import pytest
@@ -307,6 +308,26 @@ def test_a_renamed_device_gets_back_what_it_had():
         assert [t.r1.sysctl(f"net/ipv4/conf/wan0/{key}") for key in ("arp_ignore", "arp_announce")] == ["0", "1"]
         t.r1.ip("link set nic0 name nic1", "link set wan0 name nic0")
         assert_as_before(t.r1, before)
+
+
+def test_events_are_heard_after_some_were_lost():
+    """More of them than the socket takes, while the agent stands still: it looks at everything, and goes on to listen."""
+    with dr_topology() as t:
+        director = Director(t.di)
+        director.make("web", host=t.vip, port=80)
+        agent = Agent(t.r1, [director], {"web": {"method": "dr"}}, address=t.r1.v4, check_interval="1h", log_level="debug")
+        wait_state(agent, "up")
+        vip = f"{t.vip}/32"
+        agent.process.signal(signal.SIGSTOP)
+        many = [f"route {what} blackhole 10.200.{n // 250}.{n % 250}/32 table 77" for what in ("add", "del") for n in range(10000)]
+        t.r1.ip(f"addr del {vip} dev lo", *many)
+        agent.process.signal(signal.SIGCONT)
+        wait_for(lambda: vip in t.r1.addresses("lo"), what="it is back after the look at everything")
+        assert "events were lost" in agent.log()
+        for _ in range(3):
+            t.r1.ip(f"addr del {vip} dev lo")
+            wait_for(lambda: vip in t.r1.addresses("lo"), what="it is back by an event")
+        assert agent.stop() == 0
 
 
 def test_a_device_that_is_replaced_has_an_original_of_its_own():
