@@ -192,7 +192,8 @@ static int add_return_path(const struct spec *spec, const struct spec_service *s
 		.priority = spec->priority,
 	};
 
-	if (!inet_addr_is_set(&service->gateway))
+	// without a port the rule would be for all that this host sends, ssh's answers as well
+	if (!inet_addr_is_set(&service->gateway) || !service->port)
 		return 0;
 	int rc = resource_list_add(list, &route);
 

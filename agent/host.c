@@ -368,6 +368,9 @@ void host_problem(
 	buf[0] = '\0';
 	if (service->method == FORWARD_NAT && !inet_addr_is_set(&service->gateway))
 		snprintf(buf, size, "no gateway for the replies: name the director's address as \"gateway\"");
+	else if (service->method == FORWARD_NAT && !service->port)
+		snprintf(buf, size,
+			"nat needs a port: the replies of that port go back through the director, and no others");
 	else if (forward_is_tunnel(service->method) && !*desired_device(spec, service))
 		snprintf(buf, size, "no tunnel fits this pair of address families");
 	else if (forward_is_tunnel(service->method) && lockdown_refuses(spec))

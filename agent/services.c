@@ -234,7 +234,7 @@ struct local_item services_item(const struct services *services, size_t i)
 	};
 
 	if (service->fixed)
-		item.check = service->port ? &listen : &nobody;
+		item.check = &listen;
 	for (size_t b = 0; b < services->config->backends.count && !item.check; b++) {
 		const struct config_backend *backend = &services->config->backends.items[b];
 
@@ -243,6 +243,9 @@ struct local_item services_item(const struct services *services, size_t i)
 		item.check = &backend->check;
 		item.service = backend->service;
 	}
+	// of all ports nobody knows which ones a program should listen on
+	if (item.check && item.check->kind == LOCAL_LISTEN && !service->port)
+		item.check = &nobody;
 	return item;
 }
 

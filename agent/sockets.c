@@ -33,13 +33,26 @@ static void restart(void *ctx)
 	c->open = c->open_before;
 }
 
-// A wildcard listener of IPv6 takes IPv4, too, unless it was told otherwise; the any-address matches either family.
-static bool listens_on(const struct inet_endpoint *here, const struct inet_endpoint *wanted)
+// A wildcard listener of IPv6 takes IPv4, too, unless it was told otherwise; one of IPv4 takes nothing else.
+static bool listens_on(const struct inet_endpoint *here, bool only_ipv6, const struct inet_endpoint *wanted)
 {
 	static const uint8_t any[16];
+	const bool takes_family =
+		here->addr.family == wanted->addr.family || (here->addr.family == AF_INET6 && !only_ipv6);
 
 	return (!wanted->port || here->port == wanted->port) &&
-		(inet_addr_cmp(&here->addr, &wanted->addr) == 0 || memcmp(here->addr.bytes, any, sizeof(any)) == 0);
+		(inet_addr_cmp(&here->addr, &wanted->addr) == 0 ||
+			(takes_family && memcmp(here->addr.bytes, any, sizeof(any)) == 0));
+}
+
+// The kernel tells it of listeners, and of sockets that are bound and not connected (inet_diag_msg_attrs_fill in its
+// net/ipv4/inet_diag.c).
+static bool is_only_ipv6(const struct nlmsghdr *hdr)
+{
+	const struct nlattr *attr =
+		nlmsg_find_attr((struct nlmsghdr *)(uintptr_t)hdr, sizeof(struct inet_diag_msg), INET_DIAG_SKV6ONLY);
+
+	return attr && nla_get_u8(attr);
 }
 
 static bool is_at(const struct inet_endpoint *here, const struct inet_endpoint *wanted)
@@ -75,7 +88,7 @@ static int take(struct nlmsghdr *hdr, void *ctx)
 		return 0;
 	for (size_t i = 0; i < c->count; i++) {
 		if (msg->idiag_state == TCP_LISTEN) {
-			c->listening[i] |= listens_on(&here, &c->local[i]);
+			c->listening[i] |= listens_on(&here, is_only_ipv6(hdr), &c->local[i]);
 		} else if (is_at(&here, &c->local[i])) {
 			c->open++;
 			break;
@@ -141,7 +154,7 @@ static int take_listener(struct nlmsghdr *hdr, void *ctx)
 
 		if (l->protocol != f->protocol || l->at.port != here.port)
 			continue;
-		if (listens_on(&here, &l->at))
+		if (listens_on(&here, is_only_ipv6(hdr), &l->at))
 			l->there = true;
 		else if (!l->elsewhere.port && here.addr.family == l->at.addr.family)
 			l->elsewhere = here;

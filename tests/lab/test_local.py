@@ -52,6 +52,58 @@ def test_without_a_program_no_weight(v6):
         assert service(agent)["state"] == "down"
 
 
+LISTEN = """
+import signal, socket, sys
+s = socket.socket(socket.AF_INET6 if sys.argv[1] == "6" else socket.AF_INET)
+if sys.argv[1] == "6":
+    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(("::" if sys.argv[1] == "6" else "0.0.0.0", 80))
+s.listen()
+print("listening", flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("v6", [False, True], ids=["IPv4", "IPv6"])
+def test_all_addresses_of_the_other_family_are_none(v6):
+    """0.0.0.0:80 does not serve an IPv6 VIP, nor [::]:80 an IPv4 one when it is for IPv6 only, as nginx has it."""
+    with dr_topology() as t:
+        director, agent = start(t, t.r1, v6)
+        wait_reason(agent, "down", "no program listens")
+        others, own = ("4", "6") if v6 else ("6", "4")
+        program = t.r1.start("/usr/bin/python3", "-c", LISTEN, others)
+        wait_for(lambda: "listening" in program.stdout(), what="a program of the other family")
+        own = t.r1.start("/usr/bin/python3", "-c", LISTEN, own)
+        wait_state(agent, "up")
+        wait_weights(director, 100)
+        own.kill()
+        wait_reason(agent, "down", "no program listens")
+        wait_weights(director, 0)
+        assert program.running()
+
+
+def test_of_all_ports_nobody_knows_who_should_listen():
+    with dr_topology() as t:
+        director = Director(t.di)
+        director.make("all", host=t.vip, port=0, persistent=True)
+        agent = Agent(t.r1, [director], {"all": {"method": "dr", "check": "listen"}})
+        wait_state(agent, "up", "all")
+        wait_weights(director, 100)
+
+
+def test_nat_is_for_a_port():
+    """A rule for all ports would send this host's own answers, ssh's as well, to the director."""
+    with nat_topology() as t:
+        rules = t.r1.run("ip", "rule").stdout
+        director = Director(t.di)
+        director.make("all", host=t.vip, port=0, persistent=True)
+        agent = Agent(t.r1, [director], {"all": {"method": "nat", "check": "none"}}, gateway="10.1.0.10")
+        down = wait_state(agent, "down", "all")
+        assert "nat needs a port" in down["reason"]
+        assert t.r1.run("ip", "rule").stdout == rules
+
+
 def switches(agent):
     """How often the agent went to sleep."""
     with open(f"/proc/{agent.process.popen.pid}/status") as f:
