@@ -217,7 +217,8 @@ static void ask(struct client *client)
 {
 	json_t *report = client->events.report(client->events.ctx, client);
 	char url[CLIENT_URL_MAX + 160];
-	msec_t wait_ms = client->fresh && !client->poll ? client->ttl_ms / 3 : 0;
+	// after a failure the answer shall come at once: until then nobody knows that it can
+	msec_t wait_ms = client->fresh && !client->poll && !client->failures ? client->ttl_ms / 3 : 0;
 
 	uv_timer_stop(&client->timer);
 	client->probing = !report;
@@ -242,10 +243,18 @@ void client_start(struct client *client)
 
 void client_push(struct client *client)
 {
-	if (client->state == CLIENT_LEAVING || client->state == CLIENT_GONE || client->state == CLIENT_WAITING)
+	if (client->state == CLIENT_LEAVING || client->state == CLIENT_GONE)
 		return;
+	if (client->state == CLIENT_WAITING && !client->call)
+		return; // the next attempt says it
 	http_call_cancel(STEAL(client->call));
 	ask_in(client, 0);
+}
+
+bool client_may_be_sent_to(const struct client *client)
+{
+	return client->has_answer && client->state != CLIENT_REGISTERED && client->state != CLIENT_LEAVING &&
+		client->state != CLIENT_GONE && clock_now_ms() - client->state_since_ms < client->ttl_ms;
 }
 
 void client_tell(struct client *client)

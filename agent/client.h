@@ -76,6 +76,8 @@ void client_start(struct client *client);
 void client_push(struct client *client);
 // The same; until the answer comes `told` is false: what the last one says may be about another report.
 void client_tell(struct client *client);
+// It cannot be reached and may send here all the same: the lease that it gave us last may not be over.
+bool client_may_be_sent_to(const struct client *client);
 // As client_push, when the report differs from the one that was sent last.
 void client_push_if_changed(struct client *client);
 // On: answers are not held, the client asks again every 200 ms (while draining).

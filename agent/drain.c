@@ -78,7 +78,7 @@ void drain_look(struct drain *drain, const struct spec *spec, const struct clien
 		const struct protocol_answer *answer = &clients->items[c]->answer;
 
 		if (clients->items[c]->state != CLIENT_REGISTERED) {
-			count.quiet &= stopping;
+			count.quiet &= stopping && !client_may_be_sent_to(clients->items[c]);
 			continue;
 		}
 		for (size_t i = 0; i < answer->count; i++) {

@@ -16,9 +16,9 @@ static bool is_of(const struct retire_item *item, const struct client *client, c
 static void look_at_director(struct retire_item *item)
 {
 	const struct client *client = item->client;
-	struct drain_count count = { .quiet = true };
-
 	// one that cannot be reached sends nothing more when the lease is over
+	struct drain_count count = { .quiet = !client_may_be_sent_to(client) };
+
 	for (size_t i = 0; client->state == CLIENT_REGISTERED && i < client->answer.count; i++) {
 		count.at_directors += client->answer.services[i].active;
 		count.quiet &= !client->answer.services[i].effective_weight && client->told;

@@ -360,6 +360,53 @@ def test_started_while_the_director_is_away_the_host_is_as_last_known(t):
     wait_for(lambda: agent.status()["directors"][0]["state"] == "registered", 15, "the agent has found the director")
 
 
+@contextlib.contextmanager
+def refused(director):
+    """The director's host refuses what comes for its API; what is established goes on."""
+    rule = ("INPUT", "-p", "tcp", "--dport", "4672", "--syn", "-j", "REJECT", "--reject-with", "tcp-reset")
+    director.host.run("iptables-legacy", "-A", *rule)
+    yield
+    director.host.run("iptables-legacy", "-D", *rule)
+
+
+def test_after_a_failure_the_director_is_heard_at_once(t):
+    """It would hold the next request for a third of the lease, since there is nothing new to say."""
+    director = Director(t.di)
+    director.make("web", host=t.vip, port=80)
+    agent = Agent(t.r1, [director], {"web": {"check": "listen"}}, ttl="120s")
+    program = serve(t.r1)
+    wait_state(agent, "up")
+    with refused(director):
+        program.stop()
+        wait_for(lambda: service(agent)["state"] == "down", what="the agent sees it")
+        wait_for(lambda: agent.status()["directors"][0]["state"] == "waiting", what="and cannot say it")
+        program = serve(t.r1)
+        wait_for(lambda: service(agent)["state"] == "up", what="it is as before")
+    wait_for(lambda: agent.status()["directors"][0]["state"] == "registered", 15, "the agent is heard again")
+    program.stop()
+    wait_weights(director, 0)
+
+
+def test_a_stop_waits_for_a_director_that_may_still_send(t):
+    """It cannot be told for a moment, and its lease lasts: what it has sent here, and sends, is waited for."""
+    director = Director(t.di)
+    director.make("web", host=t.vip, port=80)
+    agent = Agent(t.r1, [director], {"web": {"check": "none"}}, ttl="120s", drain="60s")
+    serve(t.r1)
+    wait_state(agent, "up")
+    wait_weights(director, 100)
+    client = t.cl.start("/usr/bin/python3", "-c", f"import socket, sys; s = socket.create_connection(('{t.vip}', 80)); print('open', flush=True); sys.stdin.read(1)")
+    wait_for(lambda: "open" in client.stdout(), what="a connection")
+    with refused(director):
+        agent.process.signal(signal.SIGTERM)
+        wait_for(lambda: "waiting" in agent.log(), what="the director cannot be told")
+        client.kill()
+        time.sleep(1)  # three looks would be enough for it to go
+        assert agent.process.running() and f"{t.vip}/32" in t.r1.addresses("lo")
+    wait_weights(director, 0, timeout=15)
+    assert agent.process.wait(30) == 0
+
+
 def test_while_nothing_is_known_what_an_earlier_run_set_up_stays(t):
     director = Director(t.di)
     director.make("web", host=t.vip, port=80)
