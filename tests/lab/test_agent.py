@@ -407,6 +407,28 @@ def test_a_stop_waits_for_a_director_that_may_still_send(t):
     assert agent.process.wait(30) == 0
 
 
+def test_silent_name_servers_hold_nothing_up(t):
+    """A director by name, and a name server that answers nothing: the other director does not lose the agent for that."""
+    director = Director(t.di)
+    director.make("web", host=t.vip, port=80)
+    t.ro.run("iptables-legacy", "-A", "INPUT", "-p", "udp", "--dport", "53", "-j", "DROP")
+    resolv = os.path.join(t.r1.directory("dns"), "resolv.conf")
+    with open(resolv, "w") as f:
+        f.write("nameserver 10.1.0.1\n")
+    agent = Agent(t.r1, [director, "http://director.example:4672"], {"web": {}}, ttl=LEASE, start=False)
+    binary, agent.binary = agent.binary, os.path.join(t.r1.directory("dns"), "agent")
+    with open(agent.binary, "w") as f:
+        f.write(f'#!/bin/sh\nexec unshare -m sh -c \'mount --bind {resolv} /etc/resolv.conf && exec {binary} "$@"\' agent "$@"\n')
+    os.chmod(agent.binary, 0o755)
+    agent.launch()
+    agent.binary = binary
+    wait_weights(director, 100)
+    wait_for(lambda: agent.log().count("director.example") >= 1, 30, "the name is not found")
+    time.sleep(10)  # several leases, and attempts
+    assert "lost" not in director.log()
+    assert agent.stop() == 0
+
+
 def test_while_nothing_is_known_what_an_earlier_run_set_up_stays(t):
     director = Director(t.di)
     director.make("web", host=t.vip, port=80)
