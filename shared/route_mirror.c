@@ -104,7 +104,27 @@ static int put_next_hops(struct nl_msg *msg, const struct nlattr *from)
 	return 0;
 }
 
-static int put_attr(struct nl_msg *msg, const struct nlattr *attr, bool by_object)
+// One of several next hops, as the kernel prints the only one of a route (fib_nexthop_info in its
+// net/ipv4/fib_semantics.c).
+static int put_one_hop(struct nl_msg *msg, const struct rtnexthop *hop)
+{
+	struct nlattr *const first = (struct nlattr *)(uintptr_t)(hop + 1);
+	const int len = hop->rtnh_len - (int)sizeof(*hop);
+	struct nlattr *attr;
+	int rest, rc = 0;
+
+	nla_for_each_attr(
+		attr, first, len, rest) if (!rc && (nla_type(attr) == RTA_GATEWAY || nla_type(attr) == RTA_VIA)) rc =
+		nla_put(msg, nla_type(attr), nla_len(attr), nla_data(attr));
+	if (!rc)
+		rc = nla_put_u32(msg, RTA_OIF, (uint32_t)hop->rtnh_ifindex);
+	nla_for_each_attr(attr, first, len, rest) if (!rc && nla_type(attr) != RTA_GATEWAY && nla_type(attr) != RTA_VIA)
+		rc = nla_put(msg, nla_type(attr), nla_len(attr), nla_data(attr));
+	return rc;
+}
+
+// hop: the only one of several that is copied; NULL: all.
+static int put_attr(struct nl_msg *msg, const struct nlattr *attr, bool by_object, const struct rtnexthop *hop)
 {
 	switch (nla_type(attr)) {
 	case RTA_TABLE:     // the copy has its own
@@ -113,6 +133,7 @@ static int put_attr(struct nl_msg *msg, const struct nlattr *attr, bool by_objec
 	case RTA_EXPIRES:   // when the original goes, so does the copy
 	case RTA_SESSION:
 	case RTA_UID:
+	case RTA_PREF: // of routers among themselves: copies are not known to be theirs, and share
 		return 0;
 	case RTA_GATEWAY:
 	case RTA_VIA:
@@ -123,19 +144,73 @@ static int put_attr(struct nl_msg *msg, const struct nlattr *attr, bool by_objec
 			return 0;
 		break;
 	case RTA_MULTIPATH:
-		return by_object ? 0 : put_next_hops(msg, attr);
+		return by_object ? 0 : hop ? put_one_hop(msg, hop) : put_next_hops(msg, attr);
 	default:
 		break;
 	}
 	return nla_put(msg, nla_type(attr), nla_len(attr), nla_data(attr));
 }
 
+static int copy(
+	struct reading *r, struct nlmsghdr *hdr, struct rtmsg head, struct nlattr *attrs[], const struct rtnexthop *hop)
+{
+	struct nlattr *attr;
+	int rest;
+
+	if (r->count >= ROUTE_MIRROR_MAX)
+		return -E2BIG;
+	head.rtm_table = RT_TABLE_UNSPEC;
+	head.rtm_protocol = ROUTE_PROTO_BRASS;
+	head.rtm_flags &= RTNH_F_ONLINK;
+	if (hop)
+		head.rtm_flags |= hop->rtnh_flags & RTNH_F_ONLINK;
+	struct nl_msg *msg = nlmsg_alloc_simple(RTM_NEWROUTE, 0);
+	int rc = !msg || nlmsg_append(msg, &head, sizeof(head), NLMSG_ALIGNTO) ? -ENOMEM : 0;
+
+	nlmsg_for_each_attr(attr, hdr, sizeof(head), rest) if (!rc) rc =
+		put_attr(msg, attr, attrs[RTA_NH_ID] != NULL, hop);
+	if (!rc) // as it stands in our table; in "main" as it shall stand there
+		rc = put_metrics(msg, attrs[RTA_METRICS], r->is_main ? r->advmss : UINT32_MAX);
+	if (!rc)
+		rc = add(r, msg);
+	nlmsg_free(msg);
+	return rc;
+}
+
+// IPv6 keeps a next hop as a route of its own, and shows those of equal metric as one; but not if it has learnt them of
+// routers (rt6_qualify_for_ecmp in net/ipv6/route.c), which is not so of their copies. So they are compared one by one,
+// unless they have shares, which one alone cannot have.
+static bool is_compared_by_hop(const struct rtmsg *head, struct nlattr *attrs[])
+{
+	if (head->rtm_family != AF_INET6 || !attrs[RTA_MULTIPATH] || attrs[RTA_NH_ID])
+		return false;
+	const struct rtnexthop *hop = nla_data(attrs[RTA_MULTIPATH]);
+
+	for (int left = nla_len(attrs[RTA_MULTIPATH]); RTNH_OK(hop, left); hop = RTNH_NEXT(hop)) {
+		if (hop->rtnh_hops)
+			return false;
+		left -= RTNH_ALIGN(hop->rtnh_len);
+	}
+	return true;
+}
+
+static int copy_hops(struct reading *r, struct nlmsghdr *hdr, const struct rtmsg *head, struct nlattr *attrs[])
+{
+	const struct rtnexthop *hop = nla_data(attrs[RTA_MULTIPATH]);
+	int rc = 0;
+
+	for (int left = nla_len(attrs[RTA_MULTIPATH]); RTNH_OK(hop, left) && !rc; hop = RTNH_NEXT(hop)) {
+		rc = copy(r, hdr, *head, attrs, hop);
+		left -= RTNH_ALIGN(hop->rtnh_len);
+	}
+	return rc;
+}
+
 static int take(struct nlmsghdr *hdr, void *ctx)
 {
 	struct reading *r = ctx;
-	struct rtmsg head = *(const struct rtmsg *)nlmsg_data(hdr);
-	struct nlattr *attrs[RTA_MAX + 1], *attr;
-	int rest;
+	const struct rtmsg head = *(const struct rtmsg *)nlmsg_data(hdr);
+	struct nlattr *attrs[RTA_MAX + 1];
 
 	if (hdr->nlmsg_type != RTM_NEWROUTE || nlmsg_parse(hdr, sizeof(head), attrs, RTA_MAX, NULL) < 0)
 		return -EBADMSG;
@@ -143,21 +218,7 @@ static int take(struct nlmsghdr *hdr, void *ctx)
 
 	if (table != r->table || !is_copied(&head) || (!r->is_main && head.rtm_protocol != ROUTE_PROTO_BRASS))
 		return 0;
-	if (r->count >= ROUTE_MIRROR_MAX)
-		return -E2BIG;
-	head.rtm_table = RT_TABLE_UNSPEC;
-	head.rtm_protocol = ROUTE_PROTO_BRASS;
-	head.rtm_flags &= RTNH_F_ONLINK;
-	struct nl_msg *msg = nlmsg_alloc_simple(RTM_NEWROUTE, 0);
-	int rc = !msg || nlmsg_append(msg, &head, sizeof(head), NLMSG_ALIGNTO) ? -ENOMEM : 0;
-
-	nlmsg_for_each_attr(attr, hdr, sizeof(head), rest) if (!rc) rc = put_attr(msg, attr, attrs[RTA_NH_ID] != NULL);
-	if (!rc) // as it stands in our table; in "main" as it shall stand there
-		rc = put_metrics(msg, attrs[RTA_METRICS], r->is_main ? r->advmss : UINT32_MAX);
-	if (!rc)
-		rc = add(r, msg);
-	nlmsg_free(msg);
-	return rc;
+	return is_compared_by_hop(&head, attrs) ? copy_hops(r, hdr, &head, attrs) : copy(r, hdr, head, attrs, NULL);
 }
 
 static void forget(void *ctx)

@@ -146,6 +146,35 @@ def test_the_routes_with_the_mss_follow_the_main_table():
         assert kinds["rule"] == 1 and kinds["mirror"] >= 1, kinds  # a flush may be seen in parts
 
 
+LEARN = """
+import fcntl, socket, struct, sys
+# SIOCADDRT with a struct in6_rtmsg: a default route as learnt of a router (RTF_UP, RTF_GATEWAY, RTF_DEFAULT, RTF_ADDRCONF)
+for gateway in sys.argv[2:]:
+    message = struct.pack("@16s16s16sIHHILIi", bytes(16), bytes(16), socket.inet_pton(socket.AF_INET6, gateway), 1, 0, 0, 1024, 0, 0x50003, int(sys.argv[1]))
+    fcntl.ioctl(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM), 0x890B, message)
+"""
+
+
+@pytest.mark.parametrize("second", ["learnt", "static"])
+def test_two_ipv6_routers_of_equal_metric(second):
+    """The kernel shows what it has learnt of two routers as two routes, and their copies as one with two next hops."""
+    with routed_topology() as t:
+        index = t.r1.link("eth0")["ifindex"]
+        t.r1.run("ip", "-6", "route", "del", "default", check=False)
+        t.r1.run("/usr/bin/python3", "-c", LEARN, index, "fe80::a1", *(["fe80::a2"] if second == "learnt" else []))
+        if second == "static":
+            t.r1.run(*"ip -6 route append default via fe80::a2 dev eth0 metric 1024".split())
+        assert len([r for r in json.loads(t.r1.run("ip", "-j", "-6", "route", "show", "default").stdout) if "gateway" in r]) == 2
+        _, _, (agent,) = start(t, {"method": "ipip"}, 6, 6, servers=[t.r1], check_interval="1h")
+        shown = t.r1.run("ip", "-6", "route", "show", "table", "4673", "default").stdout
+        assert "fe80::a1" in shown and "fe80::a2" in shown and shown.count("nexthop") == 2, shown
+        # one of them goes
+        t.r1.run(*"ip -6 route del default via fe80::a2 dev eth0".split())
+        wait_for(lambda: "fe80::a2" not in t.r1.run("ip", "-6", "route", "show", "table", "4673", "default").stdout, what="its copy goes")
+        assert "fe80::a1" in t.r1.run("ip", "-6", "route", "show", "table", "4673", "default").stdout
+        assert agent.status()["repairs"] == 0 and "did not last" not in agent.log()
+
+
 def test_one_route_of_two_protocols_is_copied_once():
     """As when a default route was set by hand and systemd-networkd sets the same one: each look once found the copy wanting."""
     with routed_topology() as t:
