@@ -304,7 +304,7 @@ int health_watch(struct health *health, struct backend *backend)
 	backend->watch = pulse;
 	uv_timer_init(health->env.loop, &pulse->timer);
 	pulse->timer.data = pulse;
-	pulse->phase = judge_phase(backend->service->name, backend->name);
+	pulse->phase = probe_phase(pulse->probe);
 	pulse->started_ms = clock_now_ms() - spec->interval_ms;
 	// after a restart the others wait for their place on the grid
 	if (backend->health->judge.verdict == JUDGE_UP && !backend->health->judge.since_ms)

@@ -2,7 +2,7 @@
 // The judgement of one backend: results of its checks become a verdict, and the verdict says when the next check is
 // due. Pure: times are handed in, nothing is kept but struct judge. Floor 1.
 //
-// Checks start on a grid: a backend's phase, made from its names, says where in the interval it is. So 10,000 backends
+// Checks start on a grid: a backend's phase, made from names, says where in the interval it is. So 10,000 backends
 // that are added, restarted or lost at one instant are spread evenly over the interval, and stay so; no check has to be
 // moved at random to get there.
 #ifndef BRASS_DIRECTOR_JUDGE_H

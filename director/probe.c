@@ -29,6 +29,7 @@ struct probe {
 	UT_hash_handle hh;
 	struct probes *probes;
 	unsigned int users;
+	uint32_t phase;      // of the first of them: all are due at once, and none gets what another has heard long ago
 	struct check *check; // running; NULL: none is
 	bool straight;       // it does not go along the path
 	bool again;          // it is asked straight, since it was silent along the path
@@ -151,12 +152,18 @@ int probe_join(struct probes *probes, const struct check_spec *given, const stru
 		}
 		probe->probes = probes;
 		probe->path = backend->path;
+		probe->phase = judge_phase(backend->service->name, backend->name);
 		memcpy(&probe->key, &key, sizeof(key));
 		HASH_ADD(hh, probes->all, key, sizeof(probe->key), probe);
 	}
 	probe->users++;
 	*ret = probe;
 	return 0;
+}
+
+uint32_t probe_phase(const struct probe *probe)
+{
+	return probe->phase;
 }
 
 void probe_leave(struct probe *probe, struct probe_wait *wait)

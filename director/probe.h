@@ -2,8 +2,9 @@
 // Runs of checks, shared: checks that are equal (kind, arguments, time limit, place and path) are one probe, however
 // many backends need it, and run once for all of them. Floor 2.
 //
-// Every user keeps its own times. Who asks for a run while one is under way gets its result; who asks when the last
-// result is young enough gets that; so between all users of a probe there is about one run an interval.
+// Every user keeps its own times, but those of equal intervals are due together. Who asks for a run while one is under
+// way gets its result; who asks when the last result is young enough gets that; so between all users of a probe there
+// is about one run an interval.
 #ifndef BRASS_DIRECTOR_PROBE_H
 #define BRASS_DIRECTOR_PROBE_H
 
@@ -46,6 +47,8 @@ void probes_free(struct probes *probes); // no probe is joined any more
 int probe_join(struct probes *probes, const struct check_spec *spec, const struct inet_endpoint *to,
 	const struct backend *backend, struct probe **ret);
 void probe_leave(struct probe *probe, struct probe_wait *wait); // without its callback
+// Where in their interval its users ask for runs (judge.h).
+uint32_t probe_phase(const struct probe *probe);
 
 // Is it the probe of all this?
 bool probe_is(const struct probe *probe, const struct check_spec *spec, const struct inet_endpoint *to,

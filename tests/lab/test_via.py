@@ -543,6 +543,11 @@ def test_equal_checks_run_once(t, d):
         begin = time.monotonic()
         seen.wait(count=4, timeout=10)
         assert time.monotonic() - begin > 2.5, "more than one a second"
+    for n in (1, 2, 3):
+        assert d.api("PATCH", f"/service/s{n}/r1", {"pulse": {"interval": "4s"}})[0] == 200
     t.r1.run("iptables-legacy", "-A", "INPUT", "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset")
     for n in (1, 2, 3):
-        wait_status(d, "r1", "down", f"s{n}")
+        wait_status(d, "r1", "down", f"s{n}", timeout=10)
+    # what one has heard all have: nobody goes on with an older result
+    times = [e["time"][-7:-1] for e in d.get("/events") if e["what"] == "status" and e["new"] == "down"]
+    assert len(times) == 3 and len({time[:4] for time in times}) <= 2, times
