@@ -173,6 +173,18 @@ static int follow_devices(struct host *host)
 	return 0;
 }
 
+// In the last round that was applied.
+static bool arp_was_refused(const struct plan *plan)
+{
+	for (size_t i = 0; i < plan->count; i++) {
+		const struct plan_op *op = &plan->ops[i];
+
+		if (op->error && op->verb != PLAN_REMOVE && resource_keeps_arp_quiet(&op->resource))
+			return true;
+	}
+	return false;
+}
+
 static int make_plan(struct host *host, struct spec *spec, struct plan *ret_plan, struct err *err)
 {
 	struct resource_list want = { 0 };
@@ -182,6 +194,7 @@ static int make_plan(struct host *host, struct spec *spec, struct plan *ret_plan
 	observed_clear(&host->seen);
 	if (!rc)
 		rc = observe(host->sock, &more, &host->seen, err);
+	host->seen.arp_refused = arp_was_refused(&host->left);
 	if (!rc)
 		rc = follow_devices(host);
 	if (rc)
@@ -308,6 +321,7 @@ int host_reconcile(struct host *host, struct spec *spec, struct err *err)
 		if (changes)
 			rc = note_intents(host, &plan, err);
 		size_t failed = 0;
+		const bool refused = arp_was_refused(&host->left);
 		if (!rc && changes) {
 			failed = apply_plan(host->sock, host->nft, &plan, &host->seen);
 			tell(host, &plan, now_ms);
@@ -315,8 +329,8 @@ int host_reconcile(struct host *host, struct spec *spec, struct err *err)
 		}
 		plan_clear(&host->left);
 		host->left = plan;
-		// what failed would fail again at once
-		if (rc || !changes || failed == plan_changes(&plan))
+		// what failed would fail again at once, but VIPs may have to go for it
+		if (rc || !changes || (failed == plan_changes(&plan) && refused == arp_was_refused(&plan)))
 			break;
 	}
 	host->look_again_ms = repairs_settle(&host->repairs, now_ms);

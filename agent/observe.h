@@ -31,6 +31,7 @@ struct observed {
 	struct route_mirror mirrors[2]; // IPv4, IPv6; family 0: not looked at
 	int32_t all[IFLINK_CONF_MAX];   // net/ipv4/conf/all of the settings that we use
 	int32_t fresh[IFLINK_CONF_MAX]; // net/ipv4/conf/default: what a new device begins with
+	bool arp_refused;               // filled in by the owner: a setting against ARP could not be made just now
 };
 
 // What is looked at beyond devices and addresses.

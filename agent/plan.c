@@ -12,6 +12,7 @@ struct making {
 	const struct observed *observed;
 	struct plan *plan;
 	bool removals; // first walk: what goes; second walk: what comes
+	bool answers_arp;
 };
 
 static struct plan_op *append(struct plan *plan, enum plan_verb verb, const struct resource *r)
@@ -137,6 +138,46 @@ static bool stands_on_new(const struct making *m, const struct resource *want)
 	return made && !is_there;
 }
 
+// "all" as it will be when this plan has been run.
+static struct observed with_all_as_planned(
+	const struct resource_list *desired, const struct resource_list *journal, const struct observed *observed)
+{
+	struct observed after = *observed;
+	struct resource found;
+
+	for (size_t i = 0; i < journal->count; i++) {
+		const struct resource *ours = &journal->items[i];
+
+		if (resource_is_all(ours) && resource_list_find(desired, ours) < 0 &&
+			after.all[ours->conf] == ours->value)
+			after.all[ours->conf] = ours->original;
+	}
+	for (size_t i = 0; i < desired->count && !observed->arp_refused; i++) {
+		const struct resource *want = &desired->items[i];
+
+		if (resource_is_all(want) && observe_resource(observed, want, &found) == PRESENCE_OTHER)
+			after.all[want->conf] = want->value;
+	}
+	return after;
+}
+
+// Will this host answer ARP for our VIPs, whatever is done about it?
+static bool answers_arp(
+	const struct resource_list *desired, const struct resource_list *journal, const struct observed *observed)
+{
+	const struct observed after = with_all_as_planned(desired, journal, observed);
+
+	for (size_t i = 0; i < desired->count; i++) {
+		const struct resource *want = &desired->items[i];
+		struct resource found;
+
+		if (resource_keeps_arp_quiet(want) && (observed->arp_refused || all_overrules(&after, want)) &&
+			observe_resource(&after, want, &found) == PRESENCE_OTHER)
+			return true;
+	}
+	return false;
+}
+
 static int want_one(struct making *m, const struct resource *want, const struct resource *ours)
 {
 	struct resource found = { 0 };
@@ -196,8 +237,11 @@ static int visit(void *ctx, const void *want_item, const void *have_item)
 	// ours, but made for another end or value: goes and comes again
 	bool changed = want && ours && !resource_same(want, ours);
 
+	// a VIP that clients would send to this host for, past the director, goes until that is mended
+	const bool harms = ours && m->answers_arp && ours->kind == RESOURCE_VIP && ours->addr.family == AF_INET;
+
 	if (m->removals)
-		return !want || changed ? remove_one(m, ours) : 0;
+		return !want || changed || harms ? remove_one(m, ours) : 0;
 	if (!want)
 		return 0;
 	if (changed) {
@@ -233,7 +277,7 @@ int plan_make(const struct resource_list *desired, const struct resource_list *j
 	const struct diff_list want = { desired->items, desired->count, sizeof(*desired->items) };
 	const struct diff_list have = { journal->items, journal->count, sizeof(*journal->items) };
 	struct plan plan = { 0 };
-	struct making m = { observed, &plan, true };
+	struct making m = { observed, &plan, true, answers_arp(desired, journal, observed) };
 	int rc = diff_sorted(want, have, compare, visit, &m);
 
 	if (!rc) {

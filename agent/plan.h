@@ -4,7 +4,7 @@
 //
 // Things that are no longer wanted go first, in the reverse order of setting up; then what is missing comes, in the
 // order of setting up. Only what the journal says is ours is removed or changed; a foreign thing in the way is a
-// conflict.
+// conflict. While this host would answer ARP for them, whatever the settings planned, our IPv4 VIPs go.
 #ifndef BRASS_AGENT_PLAN_H
 #define BRASS_AGENT_PLAN_H
 

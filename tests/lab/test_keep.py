@@ -10,6 +10,7 @@ import pytest
 from daemons import Agent, Director
 from net import wait_for
 from test_agent import assert_as_before, monitor_listens, service, snapshot, wait_state, wait_weights
+from test_reload import reload
 from topology import arp_answers, dr_topology, ipvs, load, routed_topology, serve
 
 NOBODY = "somebody (the kernel does not say who)"
@@ -267,6 +268,40 @@ def test_all_is_lowered_where_that_is_allowed():
         assert_as_before(t.r1, before)
 
 
+def assert_quiet(t):
+    assert f"{t.vip}/32" not in t.r1.addresses("lo")
+    assert arp_answers(t.ro, "eth1", t.vip) == [t.di.mac()]
+
+
+def test_a_vip_goes_when_the_host_would_answer_for_it():
+    with dr_topology() as t:
+        t.r1.sysctl("net.ipv4.conf.all.arp_ignore", 3)
+        before = snapshot(t.r1)
+        director = Director(t.di)
+        director.make("web", host=t.vip, port=80)
+        agent = Agent(t.r1, [director], {"web": {"method": "dr"}}, address=t.r1.v4, check_interval="200ms", manage_all=True)
+        wait_state(agent, "up")
+        # "all" is given back as it was
+        agent.configure(manage_all=False)
+        reload(agent)
+        assert "or manage_all: true" in wait_state(agent, "down")["reason"]
+        assert t.r1.sysctl("net.ipv4.conf.all.arp_ignore") == "3"
+        assert_quiet(t)
+        # somebody runs `sysctl --system`
+        t.r1.sysctl("net.ipv4.conf.all.arp_ignore", 0)
+        wait_state(agent, "up")
+        assert f"{t.vip}/32" in t.r1.addresses("lo")
+        t.r1.sysctl("net.ipv4.conf.all.arp_ignore", 3)
+        wait_state(agent, "down")
+        assert_quiet(t)
+        agent.configure(manage_all=True)
+        reload(agent)
+        wait_state(agent, "up")
+        assert arp_answers(t.ro, "eth1", t.vip) == [t.di.mac()]
+        assert agent.stop() == 0
+        assert_as_before(t.r1, before)
+
+
 def test_all_that_cannot_be_written_is_said():
     """ProtectKernelTunables= of the unit: /proc/sys is read-only."""
     with dr_topology() as t:
@@ -280,6 +315,15 @@ def test_all_that_cannot_be_written_is_said():
         assert "net/ipv4/conf/all/arp_ignore=1: Read-only file system" in down["reason"] and "ProtectKernelTunables" in down["reason"]
         assert f"{t.vip}/32" not in t.r1.addresses("lo")
         assert agent.status()["repairs"] == 0
+        # a VIP that stands already goes
+        t.r1.sysctl("net.ipv4.conf.all.arp_ignore", 0)
+        wait_state(agent, "up")
+        t.r1.sysctl("net.ipv4.conf.all.arp_ignore", 3)
+        wait_state(agent, "down")
+        assert_quiet(t)
+        t.r1.sysctl("net.ipv4.conf.all.arp_ignore", 0)
+        wait_state(agent, "up")
+        assert f"{t.vip}/32" in t.r1.addresses("lo")
         assert agent.stop() == 0
 
 

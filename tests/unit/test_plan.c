@@ -232,6 +232,53 @@ static void a_setting_of_all_is_lowered_when_it_may_be(void **state)
 	assert_int_equal(s->plan.count, 1);
 }
 
+static void a_vip_goes_while_the_host_would_answer_arp_for_it(void **state)
+{
+	struct scene *s = *state;
+
+	want_dr(s);
+	add(&s->journal, vip("lo"));
+	s->links[ETH0].conf[IPV4_DEVCONF_ARP_IGNORE] = 1;
+	s->links[ETH0].conf[IPV4_DEVCONF_ARP_ANNOUNCE] = 2;
+	s->observed.all[IPV4_DEVCONF_ARP_IGNORE] = 3;
+	vip_stands_on(s, LO);
+	make(s);
+	assert_int_equal(s->plan.count, 2);
+	assert_op(s, 0, PLAN_REMOVE, RESOURCE_VIP);
+	assert_op(s, 1, PLAN_CONFLICT, RESOURCE_CONF);
+	// it may stay where "all" is lowered
+	add(&s->desired, conf("all", IPV4_DEVCONF_ARP_IGNORE, 1, 0));
+	make(s);
+	assert_int_equal(s->plan.count, 1);
+	assert_op(s, 0, PLAN_ADD, RESOURCE_CONF);
+	// unless that was tried and refused
+	s->observed.arp_refused = true;
+	make(s);
+	assert_int_equal(s->plan.count, 2);
+	assert_op(s, 0, PLAN_REMOVE, RESOURCE_VIP);
+	// quiet anyway
+	s->observed.all[IPV4_DEVCONF_ARP_IGNORE] = 8;
+	make(s);
+	assert_int_equal(s->plan.count, 0);
+}
+
+static void a_vip_goes_before_all_is_given_back(void **state)
+{
+	struct scene *s = *state;
+
+	want_dr(s);
+	add(&s->journal, conf("all", IPV4_DEVCONF_ARP_IGNORE, 1, 3));
+	add(&s->journal, vip("lo"));
+	s->links[ETH0].conf[IPV4_DEVCONF_ARP_IGNORE] = 1;
+	s->links[ETH0].conf[IPV4_DEVCONF_ARP_ANNOUNCE] = 2;
+	s->observed.all[IPV4_DEVCONF_ARP_IGNORE] = 1;
+	vip_stands_on(s, LO);
+	make(s);
+	assert_int_equal(s->plan.count, 2);
+	assert_op(s, 0, PLAN_REMOVE, RESOURCE_VIP);
+	assert_op(s, 1, PLAN_REMOVE, RESOURCE_CONF);
+}
+
 static void strict_reverse_path_is_loosened_on_the_tunnel(void **state)
 {
 	static const struct {
@@ -490,6 +537,8 @@ int main(void)
 		TEST(effective_settings_count),
 		TEST(a_setting_of_all_that_overrules_is_a_conflict),
 		TEST(a_setting_of_all_is_lowered_when_it_may_be),
+		TEST(a_vip_goes_while_the_host_would_answer_arp_for_it),
+		TEST(a_vip_goes_before_all_is_given_back),
 		TEST(strict_reverse_path_is_loosened_on_the_tunnel),
 		TEST(a_vip_found_where_it_belongs_is_used),
 		TEST(a_vip_on_another_device_is_a_conflict),
