@@ -216,22 +216,58 @@ int host_preview(struct host *host, struct spec *spec, struct plan *ret, struct 
 	return make_plan(host, spec, ret, err);
 }
 
-// What will be ours is written down before it is made.
+// What is not on disk is tried again before anything is made.
+static int save(struct host *host, struct err *err)
+{
+	int rc = journal_save(&host->journal, err);
+
+	host->journal_changed = rc != 0;
+	return rc;
+}
+
+static int copy_list(const struct resource_list *from, struct resource_list *ret)
+{
+	struct resource_list list = { 0 };
+	int rc = 0;
+
+	for (size_t i = 0; i < from->count && !rc; i++)
+		rc = resource_list_add(&list, &from->items[i]);
+	if (rc)
+		resource_list_clear(&list);
+	else
+		*ret = list;
+	return rc;
+}
+
+// What will be ours is written down before it is made. If it cannot be, it is not ours, and not made.
 static int note_intents(struct host *host, const struct plan *plan, struct err *err)
 {
+	struct resource_list before = { 0 };
 	bool noted = false;
+	int rc = copy_list(&host->journal.list, &before);
 
-	for (size_t i = 0; i < plan->count; i++) {
+	if (rc)
+		return err_set(err, rc, NULL, "out of memory");
+	for (size_t i = 0; i < plan->count && !rc; i++) {
 		const struct plan_op *op = &plan->ops[i];
 
 		if (op->verb != PLAN_ADD)
 			continue;
 		resource_list_remove(&host->journal.list, &op->resource); // made for another end or value before
-		if (resource_list_add(&host->journal.list, &op->resource))
-			return err_set(err, -ENOMEM, NULL, "out of memory");
+		rc = resource_list_add(&host->journal.list, &op->resource);
 		noted = true;
 	}
-	return noted ? journal_save(&host->journal, err) : 0;
+	if (rc)
+		err_set(err, rc, NULL, "out of memory");
+	else if (noted)
+		rc = save(host, err);
+	if (rc) {
+		resource_list_clear(&host->journal.list);
+		host->journal.list = before;
+	} else {
+		resource_list_clear(&before);
+	}
+	return rc;
 }
 
 // What could not be made is not ours; what was taken away is no longer.
@@ -252,7 +288,7 @@ static int note_results(struct host *host, const struct plan *plan, struct err *
 			noted = true;
 		}
 	}
-	return noted ? journal_save(&host->journal, err) : 0;
+	return noted ? save(host, err) : 0;
 }
 
 // A copy of the main table follows it, which is no repair, unless somebody was seen to change the copy.
@@ -310,8 +346,7 @@ int host_reconcile(struct host *host, struct spec *spec, struct err *err)
 
 		rc = make_plan(host, spec, &plan, err);
 		if (!rc && host->journal_changed)
-			rc = journal_save(&host->journal, err);
-		host->journal_changed &= rc != 0;
+			rc = save(host, err);
 		if (!rc) {
 			name_repairs(host, &plan);
 			brake(host, &plan, now_ms);

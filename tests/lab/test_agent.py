@@ -448,6 +448,23 @@ def test_while_nothing_is_known_what_an_earlier_run_set_up_stays(t):
     assert t.r1.addresses("lo") == ["127.0.0.1/8", "::1/128"]
 
 
+def test_nothing_is_made_that_is_not_written_down(t):
+    before = snapshot(t.r1)
+    director = Director(t.di)
+    (agent,) = agents(t, director, servers=[t.r1], check_interval="100ms")
+    in_the_way = os.path.join(agent.config["run_dir"], "journal.json.new")
+    os.mkdir(in_the_way)
+    director.make("web", host=t.vip, port=80)
+    wait_for(lambda: agent.log().count("cannot set up the host") > 2, what="the journal cannot be written")
+    assert f"{t.vip}/32" not in t.r1.addresses("lo")
+    os.rmdir(in_the_way)
+    wait_state(agent, "up")
+    assert agent.status()["repairs"] == 0
+    agent.kill9()
+    agent.command("restore")
+    assert_as_before(t.r1, before)
+
+
 def test_a_director_that_is_not_there_is_asked_with_growing_pauses(t):
     times = []
     with t.di.capture("eth0", "tcp port 4672") as seen:
