@@ -148,8 +148,10 @@ static void take_over(struct agent *a, struct change *change)
 	take_load(a, change);
 	a->clients = change->clients;
 	// without one in the file it is learnt from a connection, as at the start
-	if (inet_addr_is_set(&a->config->address))
+	if (inet_addr_is_set(&a->config->address)) {
 		a->address = a->config->address;
+		a->address_by_route = false;
+	}
 	if (inet_addr_is_set(&a->config->address) || inet_addr_is_set(&old->address))
 		a->address_from = NULL;
 	retire(a, change->wanted);

@@ -205,6 +205,19 @@ def test_static_ones_and_tables_follow_the_file(t):
     assert_as_before(t.r1, before)
 
 
+def test_an_address_of_the_file_counts_before_that_of_the_route(t):
+    t.r1.ip("addr add 10.1.0.77/24 dev eth0")
+    before = snapshot(t.r1)
+    agent = Agent(t.r1, static=[{"host": "10.1.0.110", "method": "ipip"}], address=None, check_interval="100ms")
+    end = lambda: t.r1.link("brass-ipip") and t.r1.run("ip", "-d", "link", "show", "brass-ipip").stdout  # noqa: E731
+    wait_for(lambda: f"local {t.r1.v4} " in (end() or ""), what="the tunnel")
+    agent.configure(address="10.1.0.77")
+    reload(agent)
+    wait_for(lambda: "local 10.1.0.77 " in (end() or "") and "10.1.0.110/32" in t.r1.addresses("brass-ipip"), what="the tunnel of the other address")
+    assert agent.stop() == 0
+    assert_as_before(t.r1, before)
+
+
 def test_a_signal_while_it_drains_is_not_in_the_way(t):
     director = Director(t.di)
     director.make("web", host=t.vip, port=80, method="rr")
