@@ -270,7 +270,8 @@ static int note_intents(struct host *host, const struct plan *plan, struct err *
 	return rc;
 }
 
-// What could not be made is not ours; what was taken away is no longer.
+// What could not be made is not ours; what was taken away is no longer. Of a copy that was refused a route, the others
+// stand.
 static int note_results(struct host *host, const struct plan *plan, struct err *err)
 {
 	bool noted = false;
@@ -283,7 +284,8 @@ static int note_results(struct host *host, const struct plan *plan, struct err *
 		for (size_t k = i + 1; op->verb == PLAN_REMOVE && k < plan->count && !replaced; k++)
 			replaced =
 				plan->ops[k].verb == PLAN_ADD && !resource_cmp(&plan->ops[k].resource, &op->resource);
-		if ((op->verb == PLAN_ADD && op->error) || (op->verb == PLAN_REMOVE && !op->error && !replaced)) {
+		if ((op->verb == PLAN_ADD && op->error && op->resource.kind != RESOURCE_MIRROR) ||
+			(op->verb == PLAN_REMOVE && !op->error && !replaced)) {
 			resource_list_remove(&host->journal.list, &op->resource);
 			noted = true;
 		}

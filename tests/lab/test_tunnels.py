@@ -59,6 +59,22 @@ def test_every_kind_in_every_pair_of_families(kind, inner, outer):
             assert server.run("ip", "fou", "show").stdout == "" and server.run("ip", "-6", "fou", "show").stdout == ""
 
 
+def test_a_copy_that_is_not_whole_is_taken_back():
+    with routed_topology() as t:
+        # the kernel keeps a route whose gateway is no longer on the link, and refuses its copy
+        t.r1.ip("route add 10.77.0.0/24 dev eth0", "route add 10.78.0.0/24 via 10.77.0.1", "route del 10.77.0.0/24")
+        before = snapshot(t.r1)
+        director = Director(t.di)
+        director.make("web", host=t.vip, port=80)
+        agent = Agent(t.r1, [director], {"web": {"method": "ipip"}}, address=t.r1.v4)
+        copies = lambda: t.r1.run("ip", "route", "show", "table", "4673", check=False).stdout  # noqa: E731
+        wait_for(lambda: "default" in copies() and service(agent)["state"] == "down", what="the others are copied")
+        assert "10.78.0.0/24" not in copies()
+        assert agent.stop() == 0
+        assert copies() == ""
+        assert_as_before(t.r1, before)
+
+
 def black_hole(t, client):
     """The director tells the client nothing of packets that are too large."""
     six = ":" in client
