@@ -52,12 +52,19 @@ static msec_t may_again_ms(const struct repairs_thing *thing)
 	return thing->last_ms + thing->pause_ms;
 }
 
+// A host that answers ARP for a VIP harms others, and a tunnel without its lock takes packets of anybody; behind a lock
+// without its rules nothing of the directors gets through.
+static bool may_not_wait(const struct resource *what)
+{
+	return resource_keeps_arp_quiet(what) || what->kind == RESOURCE_TABLE || what->kind == RESOURCE_ALLOW ||
+		what->kind == RESOURCE_LOCK;
+}
+
 bool repairs_may(const struct repairs *repairs, const struct resource *what, msec_t now_ms)
 {
 	const struct repairs_thing *thing = find(repairs, what);
 
-	// a host that answers ARP for a VIP harms others: no pause for that
-	if (!thing || resource_keeps_arp_quiet(what))
+	if (!thing || may_not_wait(what))
 		return true;
 	return thing->last_ms != now_ms && now_ms >= may_again_ms(thing);
 }

@@ -103,6 +103,21 @@ static void test_settings_against_arp_do_not_wait(void **state)
 	repairs_clear(&repairs);
 }
 
+static void test_what_shuts_tunnels_does_not_wait(void **state)
+{
+	static const enum resource_kind kinds[] = { RESOURCE_TABLE, RESOURCE_ALLOW, RESOURCE_LOCK };
+	struct repairs repairs = { 0 };
+	msec_t now_ms = 1000;
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		const struct resource what = { .kind = kinds[i], .addr = vip("10.0.0.100").addr };
+
+		assert_int_equal(undo(&repairs, &what, &now_ms, 10, 1000), 100);
+	}
+	repairs_clear(&repairs);
+}
+
 static void test_what_is_shown(void **state)
 {
 	struct repairs repairs = { 0 };
@@ -130,6 +145,7 @@ int main(void)
 		cmocka_unit_test(test_at_once_while_it_is_seldom),
 		cmocka_unit_test(test_a_war),
 		cmocka_unit_test(test_settings_against_arp_do_not_wait),
+		cmocka_unit_test(test_what_shuts_tunnels_does_not_wait),
 		cmocka_unit_test(test_what_is_shown),
 	};
 
