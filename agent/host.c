@@ -112,6 +112,17 @@ static int look_for_nft(struct host *host, struct spec *spec, struct err *err)
 	return rc;
 }
 
+// Copies of the main table, and the rules that lead to them.
+static void drop_table(struct resource_list *want, uint32_t table)
+{
+	for (size_t i = want->count; i-- > 0;) {
+		const struct resource r = want->items[i];
+
+		if ((r.kind == RESOURCE_MIRROR || r.kind == RESOURCE_RULE) && r.table == table)
+			resource_list_remove(want, &r);
+	}
+}
+
 // Copies of the main table are compared with what it holds now. On a router there are none.
 static int look_at_mirrors(struct host *host, struct spec *spec, struct resource_list *want, struct err *err)
 {
@@ -127,8 +138,8 @@ static int look_at_mirrors(struct host *host, struct spec *spec, struct resource
 		host->said_too_many |= rc == -E2BIG;
 		if (rc == -E2BIG) {
 			spec->mtu = 0;
-			resource_list_clear(want);
-			return desired(spec, host->seen.links, host->seen.link_count, want);
+			drop_table(want, want->items[i].table);
+			return look_at_mirrors(host, spec, want, err); // of another family, or table
 		}
 		if (rc) {
 			if (err)

@@ -448,6 +448,26 @@ def test_while_nothing_is_known_what_an_earlier_run_set_up_stays(t):
     assert t.r1.addresses("lo") == ["127.0.0.1/8", "::1/128"]
 
 
+def test_what_an_earlier_run_set_up_stays_when_there_are_too_many_routes(t):
+    director = Director(t.di)
+    director.make("web", host=t.vip, port=80)
+    (agent,) = agents(t, director, method="ipip", servers=[t.r1])
+    wait_state(agent, "up")
+    agent.kill9()
+    director.kill9()
+    os.unlink(os.path.join(agent.config["run_dir"], "state.json"))
+    t.r1.ip(*(f"route add blackhole 172.16.{n // 256}.{n % 256}/32" for n in range(4100)))
+    agent.start()
+    wait_for(lambda: "more than 4096 routes" in agent.log(), what="the agent has seen them")
+    wait_for(lambda: agent.status()["directors"][0]["state"] == "waiting", what="the agent has seen that nobody answers")
+    assert f"{t.vip}/32" in t.r1.addresses("brass-ipip")
+    assert "4673" not in t.r1.run("ip", "rule").stdout
+    director.start()
+    wait_state(agent, "up", timeout=15)
+    assert agent.stop() == 0
+    assert t.r1.link("brass-ipip") is None
+
+
 def test_nothing_is_made_that_is_not_written_down(t):
     before = snapshot(t.r1)
     director = Director(t.di)
