@@ -14,7 +14,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define ROUNDS_MAX 4 // a tunnel made in one round is seen, with its settings, in the next
+#define NFT_AGAIN_MS 5000 // each time the kernel looks for modules
+#define ROUNDS_MAX 4      // a tunnel made in one round is seen, with its settings, in the next
 
 int host_may_change(struct err *err)
 {
@@ -86,7 +87,8 @@ static struct observe_more what_matters(const struct host *host, const struct sp
 	return more;
 }
 
-// nftables is asked for when it is wanted first, or when an earlier run made our table: the modules come with that.
+// nftables is asked for when it is wanted first, or when an earlier run made our table: the modules come with that. A
+// kernel that has none may get it later.
 static int look_for_nft(struct host *host, struct spec *spec, struct err *err)
 {
 	bool needed = false;
@@ -97,13 +99,15 @@ static int look_for_nft(struct host *host, struct spec *spec, struct err *err)
 		needed |= spec->lockdown.wanted && forward_is_tunnel(spec->services[i].method);
 	for (size_t i = 0; i < host->journal.list.count; i++)
 		needed |= host->journal.list.items[i].kind == RESOURCE_TABLE;
-	if (needed && !host->nft && !host->no_nft)
+	if (needed && !host->nft && (!host->no_nft || clock_now_ms() >= host->nft_again_ms))
 		rc = nft_open(&host->nft, &why);
 	if (rc == -EOPNOTSUPP) {
-		log_warning("lockdown: %s: tunnel packets %s", why.text,
-			spec->lockdown.must ? "would be taken from anybody, so there is no tunnel"
-					    : "are taken from anybody");
+		if (!host->no_nft)
+			log_warning("lockdown: %s: tunnel packets %s", why.text,
+				spec->lockdown.must ? "would be taken from anybody, so there is no tunnel"
+						    : "are taken from anybody");
 		host->no_nft = true;
+		host->nft_again_ms = clock_now_ms() + NFT_AGAIN_MS;
 		rc = 0;
 	} else if (rc && err) {
 		*err = why;

@@ -13,6 +13,7 @@ struct host {
 	struct netsock *sock;
 	struct netsock *nft; // NULL: not asked for yet, or the kernel has no nftables
 	bool no_nft;         // it has none, and that was said
+	msec_t nft_again_ms; // then: when it is asked again
 	struct journal journal;
 	struct observed seen;     // in the last round
 	struct plan left;         // after the last round: what could not be done

@@ -375,6 +375,32 @@ def test_no_tunnel_where_a_lock_is_refused():
         assert agent.stop() == 0 and ruleset(t.r1) == ""
 
 
+@qemu
+def test_nftables_that_comes_later_is_used():
+    with routed_topology() as t:
+        path = "/proc/sys/kernel/modprobe"
+        t.r1.run("sh", "-c", "lsmod | grep -q '^nf_tables ' && modprobe -r nft_ct nft_chain_nat nf_tables_inet nf_tables || true", check=False)
+        with open("/proc/modules") as f:
+            if any(line.startswith("nf_tables ") for line in f):
+                pytest.skip("nf_tables is in use and cannot be taken out of the kernel")
+        with open(path) as f:
+            real = f.read()
+        try:
+            with open(path, "w") as f:
+                f.write("/bin/false")
+            director = Director(t.di)
+            director.make("web", host=t.vip, port=80)
+            agent = Agent(t.r1, [director], {"web": {"method": "ipip"}}, address=t.r1.v4, ttl="5s", lockdown=True, check_interval="200ms", start=False)
+            agent.launch()
+            assert "no nftables" in wait_state(agent, "down", timeout=20)["reason"] and not t.r1.link("brass-ipip")
+        finally:
+            with open(path, "w") as f:
+                f.write(real)
+        wait_state(agent, "up", timeout=20)
+        assert agent.status()["lockdown"]["state"] == "on" and agent.log().count("no nftables: tunnel packets") == 1
+        assert agent.stop() == 0 and ruleset(t.r1) == ""
+
+
 def test_a_director_says_what_its_tunnel_packets_come_from():
     with routed_topology() as t:
         director = Director(t.di)
