@@ -268,7 +268,7 @@ static int note_intents(struct host *host, const struct plan *plan, struct err *
 
 		if (op->verb != PLAN_ADD)
 			continue;
-		resource_list_remove(&host->journal.list, &op->resource); // made for another end or value before
+		resource_list_remove(&host->journal.list, &op->resource); // a copy with another MSS
 		rc = resource_list_add(&host->journal.list, &op->resource);
 		noted = true;
 	}
@@ -293,14 +293,9 @@ static int note_results(struct host *host, const struct plan *plan, struct err *
 
 	for (size_t i = 0; i < plan->count; i++) {
 		const struct plan_op *op = &plan->ops[i];
-		bool replaced = false;
 
-		// taken away to be made anew in the same plan: the later operation owns the entry
-		for (size_t k = i + 1; op->verb == PLAN_REMOVE && k < plan->count && !replaced; k++)
-			replaced =
-				plan->ops[k].verb == PLAN_ADD && !resource_cmp(&plan->ops[k].resource, &op->resource);
 		if ((op->verb == PLAN_ADD && op->error && op->resource.kind != RESOURCE_MIRROR) ||
-			(op->verb == PLAN_REMOVE && !op->error && !replaced)) {
+			(op->verb == PLAN_REMOVE && !op->error)) {
 			resource_list_remove(&host->journal.list, &op->resource);
 			noted = true;
 		}
@@ -367,6 +362,7 @@ int host_reconcile(struct host *host, struct spec *spec, struct err *err)
 		if (!rc) {
 			name_repairs(host, &plan);
 			brake(host, &plan, now_ms);
+			plan_put_off(&plan);
 		}
 		bool changes = !rc && plan_changes(&plan);
 
@@ -448,7 +444,7 @@ void host_problem(
 		const struct plan_op *op = &host->left.ops[i];
 		char command[RESOURCE_COMMAND_MAX];
 
-		if (op->verb == PLAN_REMOVE || resource_list_find(&want, &op->resource) < 0)
+		if ((op->verb == PLAN_REMOVE && !op->error) || resource_list_find(&want, &op->resource) < 0)
 			continue;
 		if (*op->why)
 			snprintf(buf, size, "%s", op->why);

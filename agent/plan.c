@@ -309,6 +309,32 @@ void plan_hold(struct plan *plan, size_t op, const char *why)
 	plan->count = kept;
 }
 
+// It, or the device that it stands on, is taken away by this plan.
+static bool goes_first(const struct plan *plan, const struct resource *r)
+{
+	for (size_t i = 0; i < plan->count && plan->ops[i].verb == PLAN_REMOVE; i++) {
+		const struct resource *gone = &plan->ops[i].resource;
+
+		if (resource_cmp(gone, r) == 0 || (gone->kind == RESOURCE_DEVICE && strcmp(gone->dev, r->dev) == 0))
+			return true;
+	}
+	return false;
+}
+
+void plan_put_off(struct plan *plan)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < plan->count; i++) {
+		const struct plan_op *op = &plan->ops[i];
+		const bool makes = op->verb == PLAN_ADD || op->verb == PLAN_REPAIR;
+
+		if (!makes || !goes_first(plan, &op->resource))
+			plan->ops[kept++] = *op;
+	}
+	plan->count = kept;
+}
+
 void plan_clear(struct plan *plan)
 {
 	free(plan->ops);

@@ -35,6 +35,9 @@ int plan_make(const struct resource_list *desired, const struct resource_list *j
 	struct plan *ret);
 // This repair is not for now; nor is what stands on it.
 void plan_hold(struct plan *plan, size_t op, const char *why);
+// What is made for another end or value goes now, and comes by the next plan, when the journal knows that it went: a
+// journal that has the new one while the old one stands would not know whose that is.
+void plan_put_off(struct plan *plan);
 void plan_clear(struct plan *plan);
 // Operations that change something (all but conflicts).
 size_t plan_changes(const struct plan *plan);

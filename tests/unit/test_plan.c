@@ -432,6 +432,35 @@ static void what_stood_on_a_device_that_is_made_anew_comes_again(void **state)
 	assert_op(s, 3, PLAN_REPAIR, RESOURCE_VIP);
 }
 
+static void what_is_made_anew_is_not_written_down_before_the_old_one_went(void **state)
+{
+	struct scene *s = *state;
+
+	add(&s->desired, tunnel("10.1.0.12"));
+	add(&s->desired, vip("brass-ipip"));
+	add(&s->desired, route("10.1.0.1"));
+	add(&s->journal, tunnel("10.1.0.11"));
+	add(&s->journal, vip("brass-ipip"));
+	s->observed.link_count = 3;
+	vip_stands_on(s, TUNNEL);
+	make(s);
+	assert_int_equal(s->plan.count, 4);
+	plan_put_off(&s->plan);
+	// what has nothing to do with it does not wait
+	assert_int_equal(s->plan.count, 2);
+	assert_op(s, 0, PLAN_REMOVE, RESOURCE_DEVICE);
+	assert_op(s, 1, PLAN_ADD, RESOURCE_ROUTE);
+	// then it has gone
+	resource_list_remove(&s->journal, &s->plan.ops[0].resource);
+	s->observed.link_count = 2;
+	s->observed.addr_count = 0;
+	make(s);
+	plan_put_off(&s->plan);
+	assert_int_equal(s->plan.count, 3);
+	assert_op(s, 0, PLAN_ADD, RESOURCE_DEVICE);
+	assert_op(s, 2, PLAN_REPAIR, RESOURCE_VIP);
+}
+
 static void our_tunnel_that_is_down_is_repaired(void **state)
 {
 	struct scene *s = *state;
@@ -548,6 +577,7 @@ int main(void)
 		TEST(our_tunnel_follows_the_address_of_the_host),
 		TEST(a_new_tunnel_gets_its_settings_at_once),
 		TEST(what_stood_on_a_device_that_is_made_anew_comes_again),
+		TEST(what_is_made_anew_is_not_written_down_before_the_old_one_went),
 		TEST(our_tunnel_that_is_down_is_repaired),
 		TEST(what_is_ours_and_gone_is_repaired),
 		TEST(what_is_no_longer_wanted_goes_in_reverse_order),
