@@ -83,25 +83,29 @@ static int put_metrics(struct nl_msg *msg, const struct nlattr *from, uint32_t a
 	return 0;
 }
 
-// What the kernel has learnt of the next hops goes.
-static int put_next_hops(struct nl_msg *msg, const struct nlattr *from)
+// The kernel refuses a next hop whose device is down. It gets into the copy when it is back.
+static bool is_left_out(const struct reading *r, const struct rtnexthop *hop)
 {
-	struct nlattr *attr = nla_reserve(msg, RTA_MULTIPATH, nla_len(from));
+	return r->is_main && hop->rtnh_flags & RTNH_F_DEAD;
+}
 
-	if (!attr)
-		return -ENOMEM;
-	memcpy(nla_data(attr), nla_data(from), (size_t)nla_len(from));
-	struct rtnexthop *hop = nla_data(attr);
-	int left = nla_len(attr);
+// What the kernel has learnt of the next hops goes.
+static int put_next_hops(const struct reading *r, struct nl_msg *msg, const struct nlattr *from)
+{
+	struct nlattr *nest = nla_nest_start(msg, RTA_MULTIPATH);
+	const struct rtnexthop *hop = nla_data(from);
 
-	while (RTNH_OK(hop, left)) {
-		const int size = RTNH_ALIGN(hop->rtnh_len);
+	for (int left = nla_len(from); nest && RTNH_OK(hop, left); hop = RTNH_NEXT(hop)) {
+		struct rtnexthop *copied = nlmsg_tail(nlmsg_hdr(msg));
 
-		hop->rtnh_flags &= RTNH_F_ONLINK;
-		left -= size;
-		hop = (struct rtnexthop *)(void *)((char *)hop + size);
+		left -= RTNH_ALIGN(hop->rtnh_len);
+		if (is_left_out(r, hop))
+			continue;
+		if (nlmsg_append(msg, (void *)(uintptr_t)hop, hop->rtnh_len, RTNH_ALIGNTO))
+			return -ENOMEM;
+		copied->rtnh_flags &= RTNH_F_ONLINK;
 	}
-	return 0;
+	return nest && nla_nest_end(msg, nest) == 0 ? 0 : -ENOMEM;
 }
 
 // One of several next hops, as the kernel prints the only one of a route (fib_nexthop_info in its
@@ -124,7 +128,8 @@ static int put_one_hop(struct nl_msg *msg, const struct rtnexthop *hop)
 }
 
 // hop: the only one of several that is copied; NULL: all.
-static int put_attr(struct nl_msg *msg, const struct nlattr *attr, bool by_object, const struct rtnexthop *hop)
+static int put_attr(const struct reading *r, struct nl_msg *msg, const struct nlattr *attr, bool by_object,
+	const struct rtnexthop *hop)
 {
 	switch (nla_type(attr)) {
 	case RTA_TABLE:     // the copy has its own
@@ -144,7 +149,7 @@ static int put_attr(struct nl_msg *msg, const struct nlattr *attr, bool by_objec
 			return 0;
 		break;
 	case RTA_MULTIPATH:
-		return by_object ? 0 : hop ? put_one_hop(msg, hop) : put_next_hops(msg, attr);
+		return by_object ? 0 : hop ? put_one_hop(msg, hop) : put_next_hops(r, msg, attr);
 	default:
 		break;
 	}
@@ -168,7 +173,7 @@ static int copy(
 	int rc = !msg || nlmsg_append(msg, &head, sizeof(head), NLMSG_ALIGNTO) ? -ENOMEM : 0;
 
 	nlmsg_for_each_attr(attr, hdr, sizeof(head), rest) if (!rc) rc =
-		put_attr(msg, attr, attrs[RTA_NH_ID] != NULL, hop);
+		put_attr(r, msg, attr, attrs[RTA_NH_ID] != NULL, hop);
 	if (!rc) // as it stands in our table; in "main" as it shall stand there
 		rc = put_metrics(msg, attrs[RTA_METRICS], r->is_main ? r->advmss : UINT32_MAX);
 	if (!rc)
@@ -200,10 +205,26 @@ static int copy_hops(struct reading *r, struct nlmsghdr *hdr, const struct rtmsg
 	int rc = 0;
 
 	for (int left = nla_len(attrs[RTA_MULTIPATH]); RTNH_OK(hop, left) && !rc; hop = RTNH_NEXT(hop)) {
-		rc = copy(r, hdr, *head, attrs, hop);
+		rc = is_left_out(r, hop) ? 0 : copy(r, hdr, *head, attrs, hop);
 		left -= RTNH_ALIGN(hop->rtnh_len);
 	}
 	return rc;
+}
+
+// The only one of several that is not left out, NULL: there are more.
+static const struct rtnexthop *only_hop(const struct reading *r, const struct nlattr *hops)
+{
+	const struct rtnexthop *only = NULL, *hop = nla_data(hops);
+
+	for (int left = nla_len(hops); RTNH_OK(hop, left); hop = RTNH_NEXT(hop)) {
+		left -= RTNH_ALIGN(hop->rtnh_len);
+		if (is_left_out(r, hop))
+			continue;
+		if (only)
+			return NULL;
+		only = hop;
+	}
+	return only;
 }
 
 static int take(struct nlmsghdr *hdr, void *ctx)
@@ -218,7 +239,11 @@ static int take(struct nlmsghdr *hdr, void *ctx)
 
 	if (table != r->table || !is_copied(&head) || (!r->is_main && head.rtm_protocol != ROUTE_PROTO_BRASS))
 		return 0;
-	return is_compared_by_hop(&head, attrs) ? copy_hops(r, hdr, &head, attrs) : copy(r, hdr, head, attrs, NULL);
+	if (is_compared_by_hop(&head, attrs))
+		return copy_hops(r, hdr, &head, attrs);
+	const bool has_hops = attrs[RTA_MULTIPATH] && !attrs[RTA_NH_ID];
+
+	return copy(r, hdr, head, attrs, has_hops ? only_hop(r, attrs[RTA_MULTIPATH]) : NULL);
 }
 
 static void forget(void *ctx)

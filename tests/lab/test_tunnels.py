@@ -75,6 +75,25 @@ def test_a_copy_that_is_not_whole_is_taken_back():
         assert_as_before(t.r1, before)
 
 
+def test_a_path_that_is_down_is_no_part_of_the_copy():
+    with routed_topology() as t:
+        gateway = t.r1.run("ip", "route", "show", "default").stdout.split()[2]
+        t.r1.ip("link add leg type dummy", "addr add 10.77.0.1/24 dev leg", "link set leg up")
+        t.r1.ip(f"route replace default nexthop via 10.77.0.2 dev leg nexthop via {gateway} dev eth0")
+        t.r1.ip("link set leg down")
+        before = snapshot(t.r1)
+        _, director, (agent,) = start(t, {"method": "ipip"}, 4, 4, servers=[t.r1])
+        copies = lambda: t.r1.run("ip", "route", "show", "table", "4673").stdout  # noqa: E731
+        assert f"default via {gateway} dev eth0 " in copies() and "leg" not in copies()
+        # it comes back, and so it does in the copy
+        t.r1.ip("link set leg up")
+        wait_for(lambda: "dev leg" in copies(), what="the other path is copied")
+        t.r1.ip("link set leg down")
+        assert agent.stop() == 0
+        assert copies() == ""
+        assert_as_before(t.r1, before)
+
+
 def black_hole(t, client):
     """The director tells the client nothing of packets that are too large."""
     six = ":" in client
