@@ -15,7 +15,7 @@
 
 struct reading {
 	uint32_t table, advmss;
-	bool is_main;
+	bool is_main, is_learnt; // the table; the route at hand
 	struct route_copy **items;
 	size_t count, room;
 };
@@ -138,7 +138,6 @@ static int put_attr(const struct reading *r, struct nl_msg *msg, const struct nl
 	case RTA_EXPIRES:   // when the original goes, so does the copy
 	case RTA_SESSION:
 	case RTA_UID:
-	case RTA_PREF: // of routers among themselves: copies are not known to be theirs, and share
 		return 0;
 	case RTA_GATEWAY:
 	case RTA_VIA:
@@ -148,6 +147,8 @@ static int put_attr(const struct reading *r, struct nl_msg *msg, const struct nl
 		if (by_object) // the object says so
 			return 0;
 		break;
+	case RTA_PREF: // copies are not learnt of routers, and the kernel shows one preference for all of equal metric
+		return nla_put_u8(msg, RTA_PREF, r->is_learnt ? 0 : nla_get_u8(attr));
 	case RTA_MULTIPATH:
 		return by_object ? 0 : hop ? put_one_hop(msg, hop) : put_next_hops(r, msg, attr);
 	default:
@@ -239,6 +240,7 @@ static int take(struct nlmsghdr *hdr, void *ctx)
 
 	if (table != r->table || !is_copied(&head) || (!r->is_main && head.rtm_protocol != ROUTE_PROTO_BRASS))
 		return 0;
+	r->is_learnt = r->is_main && head.rtm_protocol == RTPROT_RA;
 	if (is_compared_by_hop(&head, attrs))
 		return copy_hops(r, hdr, &head, attrs);
 	const bool has_hops = attrs[RTA_MULTIPATH] && !attrs[RTA_NH_ID];

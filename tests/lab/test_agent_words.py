@@ -223,7 +223,7 @@ def test_the_control_socket_bears_any_bytes(t):
 def test_status_watch_tells_of_each_change(t):
     director = Director(t.di)
     director.make("web", host=t.vip, port=80)
-    (agent,) = agents(t, director, servers=[t.r1], ttl="60s")
+    (agent,) = agents(t, director, servers=[t.r1], ttl="60s", drain="1s")
     wait_state(agent, "up")
     watch, text = word(agent, "status", "--watch", "--json"), word(agent, "status", "--watch")
 
